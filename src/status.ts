@@ -1,0 +1,81 @@
+/** The shape of `lanegate status --json` and `/api/status`: a contract, see README. */
+export interface Waiting {
+  readonly sinceMs: number;
+  readonly code: string;
+  readonly hint: string;
+}
+
+export interface Stopped {
+  readonly seq: number;
+  readonly position: string;
+  readonly command: string;
+  readonly key: string | null;
+  readonly reason: string;
+  readonly hint: string;
+}
+
+export interface LaneStatus {
+  readonly lane: number;
+  readonly appliedThrough: number;
+  readonly tail: number;
+  readonly backlogBytes: number;
+  readonly paused: boolean;
+  readonly waiting: Waiting | null;
+  readonly stopped: Stopped | null;
+}
+
+export interface WorkerStatus {
+  readonly id: string;
+  readonly host: string;
+  readonly pid: number;
+  readonly roles: readonly string[];
+  readonly lanes: readonly number[];
+}
+
+export interface PipelineStatus {
+  readonly name: string;
+  readonly version: string;
+  /** ms since 1970 */
+  readonly time: number;
+  readonly state: 'running' | 'waiting' | 'stopped';
+  readonly source: {
+    readonly kind: string | null;
+    readonly position: string | null;
+    readonly connected: boolean;
+    readonly waiting: Waiting | null;
+  };
+  readonly queue: { readonly waiting: Waiting | null };
+  readonly target: { readonly waiting: Waiting | null };
+  readonly ingest: {
+    readonly holder: string | null;
+    readonly epoch: number;
+    readonly generation: string | null;
+    readonly paused: boolean;
+    readonly stopped: Stopped | null;
+    readonly backpressure: boolean;
+  };
+  readonly head: { readonly seq: number; readonly position: string | null };
+  readonly lowWaterMark: { readonly seq: number; readonly position: string | null } | null;
+  readonly lagEntries: number;
+  readonly lagMs: number;
+  readonly lanes: readonly LaneStatus[];
+  readonly gate: {
+    readonly open: boolean;
+    readonly seq: number | null;
+    readonly command: string | null;
+    readonly waitingFor: readonly number[];
+    readonly stopped: Stopped | null;
+  };
+  readonly workers: readonly WorkerStatus[];
+  readonly counters: {
+    readonly applied: number;
+    readonly gates: number;
+    readonly fenced: number;
+    readonly duplicatesDropped: number;
+    readonly retries: number;
+    readonly divergences: number;
+    readonly unverified: number;
+    readonly deadLettered: number;
+    readonly ignored: number;
+  };
+}
