@@ -62,7 +62,9 @@ function tlsOptions(option: string, host: string, secrets: EndpointSecrets): Con
     try {
       return { [what]: readFileSync(path) };
     } catch (cause) {
-      throw new ConfigurationError([`${option}: cannot read ${path}: ${(cause as NodeJS.ErrnoException).code}`]);
+      throw new ConfigurationError([
+        `${option}: cannot read ${path}: ${(cause as NodeJS.ErrnoException).code}`,
+      ]);
     }
   };
   return {

@@ -1,0 +1,315 @@
+// The gate: executes what spans lanes, in exactly its place.
+//
+//   verify   every lane of the gate has reached its marker (its checkpoint in the target says so)
+//   pause    the lanes' queues, recorded; for people, and against waste. Never before the lanes have arrived: deadlock
+//   execute  one EXEC fenced on all of the lanes' checkpoints, which it moves to the gate's seq
+//   resume   what was paused here
+//   announce the lanes: what stood behind the markers may now run
+//
+// Any worker may do it (the gate's own job, or the lane that arrives last), any number of times: a gate whose lanes
+// have all passed it is closed, and the fence lets one execution through. The claim only saves work (I3, I4, I8).
+
+import type { GateItem } from '../src/journal/item.ts';
+import { Backoff, sleep } from '../src/runtime/backoff.ts';
+import { failpoint } from '../src/runtime/failpoints.ts';
+import { ConnectionLost } from '../src/target/connection.ts';
+import { type Checkpoint, formatCheckpoint, parseCheckpoint } from '../src/target/control.ts';
+import { type Batch, itemBytes, planGate } from '../src/target/plan.ts';
+import { refusalCode, refusalHint } from '../src/target/refusal.ts';
+import { type BatchOutcome, ReplyError } from '../src/target/replies.ts';
+import { encodeCommand } from '../src/binlog/resp.ts';
+import { selectCommand } from '../src/sequencer/batch-builder.ts';
+import type { FencedSession } from '../src/target/session.ts';
+import { announce } from './announce.ts';
+import type { PipelineContext } from './context.ts';
+import { judge, nameOf, positionBefore, reasonOf, recordErrors, stopPlace } from './poison.ts';
+
+export type GateEnd = 'executed' | 'already executed' | 'waiting' | 'claimed' | 'stopped' | 'void';
+
+/** Advisory: how long others leave an executing gate alone. */
+const CLAIM_MS = 5_000;
+
+interface Attempt {
+  readonly item: GateItem;
+  readonly journalId: string;
+  readonly generation: string;
+  readonly signal: AbortSignal;
+  readonly skips: Set<number>;
+  readonly owner: string;
+  paused: boolean;
+}
+
+type Step = GateEnd | { readonly retryAfter: 'now' | 'backoff' };
+
+export class GateRunner {
+  readonly #context: PipelineContext;
+
+  constructor(context: PipelineContext) {
+    this.#context = context;
+  }
+
+  /** `except`: the lane whose job calls; it goes on by itself and needs no announcement. */
+  async run(seq: number, signal: AbortSignal, except?: number): Promise<GateEnd> {
+    const { journal, records, redis, workerId } = this.#context;
+    const inForce = await journal.inForce();
+    if (!inForce) return 'void';
+    const [item, stop, skips] = await Promise.all([
+      journal.readGate(seq),
+      records.stopAt(`gate:${seq}`, inForce.generation),
+      records.skips(inForce.generation),
+    ]);
+    if (stop) return 'stopped';
+    if (!item || item.generation !== inForce.generation) return 'void';
+    const claim = journal.keys.claim(`gate-${inForce.id}-${seq}`);
+    if ((await redis.set(claim, workerId, 'PX', CLAIM_MS, 'NX')) !== 'OK') return 'claimed';
+    const attempt: Attempt = {
+      item,
+      journalId: inForce.id,
+      generation: inForce.generation,
+      signal,
+      skips: new Set(skips.keys()),
+      owner: `gate:${inForce.id}:${seq}`,
+      paused: false,
+    };
+    try {
+      return await this.#untilDecided(attempt, claim, except);
+    } finally {
+      // Whatever happened, the lanes must be able to move: others may help from here on.
+      if (attempt.paused) await this.#context.queues.gatePause('resume', attempt.owner, item.lanes, this.#context.now());
+      await redis.del(claim);
+    }
+  }
+
+  async #untilDecided(attempt: Attempt, claim: string, except: number | undefined): Promise<GateEnd> {
+    const { sessions, redis, waits, records } = this.#context;
+    const backoff = new Backoff({ minMs: 20, maxMs: 2_000 });
+    for (;;) {
+      const session = await sessions.acquire('gate', attempt.signal);
+      let step: Step;
+      try {
+        step = await this.#attempt(attempt, session, except);
+        await session.abandon();
+        sessions.release(session);
+      } catch (error) {
+        sessions.drop(session);
+        if (!(error instanceof ConnectionLost)) throw error;
+        await records.count('retries');
+        step = { retryAfter: 'backoff' };
+      }
+      if (typeof step === 'string') {
+        await waits.end('gate');
+        return step;
+      }
+      await redis.set(claim, this.#context.workerId, 'PX', CLAIM_MS);
+      if (step.retryAfter === 'backoff') await sleep(backoff.next(), attempt.signal);
+    }
+  }
+
+  async #attempt(attempt: Attempt, session: FencedSession, except: number | undefined): Promise<Step> {
+    const { control, queues, now } = this.#context;
+    const { item } = attempt;
+    const keys = item.lanes.map((lane) => control.checkpoint(lane));
+    const held = item.erases ? [control.identity, control.mark] : [];
+    let values: readonly (string | null)[];
+    try {
+      values = await session.fence([...keys, ...held]);
+    } catch (error) {
+      if (error instanceof ReplyError) return await this.#refused(error);
+      throw error;
+    }
+    const checkpoints = keys.map((_, at) => parseCheckpoint(values[at] ?? ''));
+    if (checkpoints.includes(undefined) || (item.erases && values.slice(keys.length).includes(null))) {
+      return await this.#controlKeysGone(attempt);
+    }
+    const plan = planGate(item, checkpoints as Checkpoint[], session.db, { skips: attempt.skips });
+    if (plan.kind === 'closed') return 'already executed';
+    if (plan.kind === 'waiting') return 'waiting';
+    if (plan.kind === 'foreign') return 'void';
+    if (plan.kind === 'mixed') return await this.#mixed(attempt, plan.seq);
+
+    if (!attempt.paused) {
+      await queues.gatePause('pause', attempt.owner, item.lanes, now());
+      attempt.paused = true;
+    }
+    await failpoint('gate-after-pause');
+    const outcome = await this.#execute(attempt, session, plan.batch, plan.through, values);
+    await failpoint('gate-after-exec');
+    if (outcome.kind === 'fenced') {
+      // The low-water mark, which an erasing gate watches too, moves all the time: that is no rival.
+      if (!item.erases) await this.#context.records.count('fenced');
+      return { retryAfter: 'now' };
+    }
+    if (outcome.kind === 'aborted') return await this.#aborted(attempt, session, outcome, plan.batch, checkpoints as Checkpoint[]);
+    await this.#closed(attempt, session, plan.batch, outcome, except);
+    return 'executed';
+  }
+
+  #execute(
+    attempt: Attempt,
+    session: FencedSession,
+    batch: Batch,
+    through: number,
+    values: readonly (string | null)[],
+  ): Promise<BatchOutcome> {
+    const { control, options } = this.#context;
+    const { item, generation } = attempt;
+    const sets: [string, string][] = item.lanes.map((lane, at) => {
+      const before = parseCheckpoint(values[at] ?? '')?.seq ?? 0;
+      return [control.checkpoint(lane), formatCheckpoint({ generation, seq: Math.max(before, through) })];
+    });
+    if (item.erases) {
+      // What the batch erased, or moved to another database by SWAPDB, is put back in the same EXEC.
+      for (const db of item.swapped) {
+        const all = encodeCommand(['DEL', ...control.all(item.lanes.length)]);
+        batch.parts.push(selectCommand(db), all);
+        batch.count += 2;
+        batch.dbLast = db;
+      }
+      const [identity, mark] = values.slice(item.lanes.length);
+      sets.push([control.identity, String(identity)], [control.mark, String(mark)]);
+    }
+    return session.commit(batch, sets, { timeoutMs: options.gateTimeoutMs }).then(({ outcome }) => outcome);
+  }
+
+  async #closed(
+    attempt: Attempt,
+    session: FencedSession,
+    batch: Batch,
+    outcome: Extract<BatchOutcome, { kind: 'committed' }>,
+    except: number | undefined,
+  ): Promise<void> {
+    const { journal, queues, records, now, options } = this.#context;
+    const { item, journalId, generation } = attempt;
+    await failpoint('gate-after-exec-before-resume');
+    if (batch.dropped > 0) await records.count('duplicatesDropped', batch.dropped);
+    const failed = await recordErrors(this.#context, generation, item.lanes, batch, outcome.errors);
+    if (failed && options.onPoison === 'stop') await this.#stopLanesBehind(attempt, failed);
+    const wakeBelowBytes = options.budgetBytes / 2;
+    await Promise.all([
+      ...item.lanes.map((lane) =>
+        journal.progress(journalId, { where: lane, seq: item.seq, outBytes: 0, applied: 0, gates: 0, wakeBelowBytes }),
+      ),
+      journal.progress(journalId, {
+        where: 'g',
+        seq: item.seq,
+        outBytes: item.bytesBefore + itemBytes(item),
+        applied: batch.run,
+        gates: 1,
+        wakeBelowBytes,
+      }),
+    ]);
+    await queues.gatePause('resume', attempt.owner, item.lanes, now());
+    attempt.paused = false;
+    await failpoint('gate-after-resume');
+    await announceAll(this.#context, session, { except, unpark: item.lanes });
+  }
+
+  async #stopLanesBehind(
+    attempt: Attempt,
+    failed: { seq: number; command: string; key: string | null; reason: string },
+  ): Promise<void> {
+    const { now } = this.#context;
+    const position = await positionBefore(this.#context, attempt.journalId, failed.seq);
+    const hint = 'lanegate lane resume all   (goes on; the failed command is recorded: lanegate errors)';
+    for (const lane of attempt.item.lanes) {
+      await stopPlace(this.#context, `lane:${lane}`, {
+        ...failed,
+        generation: attempt.generation,
+        position,
+        hint,
+        behind: true,
+        atMs: now(),
+      });
+    }
+  }
+
+  async #aborted(
+    attempt: Attempt,
+    session: FencedSession,
+    outcome: Extract<BatchOutcome, { kind: 'aborted' }>,
+    batch: Batch,
+    checkpoints: readonly Checkpoint[],
+  ): Promise<Step> {
+    const judged = judge(outcome);
+    if (judged.refusal !== 'poison') return await this.#refused(judged.error);
+    const blamed = judged.index === undefined ? undefined : batch.commandAt(judged.index);
+    const seq = blamed?.seq ?? attempt.item.seq;
+    const named = nameOf(this.#context, blamed?.args ?? []);
+    const reason = reasonOf(judged.error);
+    const { records, options, now } = this.#context;
+    if (options.onPoison === 'dead-letter' && blamed) {
+      const record = { place: `gate:${attempt.item.seq}`, generation: attempt.generation, seq, ...named, reason };
+      await records.deadLetter({ ...record, by: 'on-poison', atMs: now() }, encodeCommand(blamed.args));
+      await records.skip(attempt.generation, seq, { by: 'on-poison', reason, atMs: now() });
+      attempt.skips.add(seq);
+      return { retryAfter: 'now' };
+    }
+    await this.#applyPrefix(attempt, session, checkpoints, seq);
+    await this.#stop(attempt, seq, named, reason);
+    return 'stopped';
+  }
+
+  /** Applies the segment's commands before the one that stops it. */
+  async #applyPrefix(attempt: Attempt, session: FencedSession, checkpoints: readonly Checkpoint[], seq: number): Promise<void> {
+    const { control } = this.#context;
+    const held = attempt.item.erases ? [control.identity, control.mark] : [];
+    const plan = planGate(attempt.item, checkpoints, session.db, { skips: attempt.skips, before: seq });
+    if (plan.kind !== 'run' || plan.batch.count === 0) return;
+    const values = await session.fence([...attempt.item.lanes.map((lane) => control.checkpoint(lane)), ...held]);
+    const outcome = await this.#execute(attempt, session, plan.batch, plan.through, values);
+    if (outcome.kind !== 'committed') return;
+    await recordErrors(this.#context, attempt.generation, attempt.item.lanes, plan.batch, outcome.errors);
+  }
+
+  async #stop(
+    attempt: Attempt,
+    seq: number,
+    named: { command: string; key: string | null },
+    reason: string,
+  ): Promise<void> {
+    await stopPlace(this.#context, `gate:${attempt.item.seq}`, {
+      generation: attempt.generation,
+      seq,
+      position: await positionBefore(this.#context, attempt.journalId, attempt.item.first),
+      ...named,
+      reason,
+      hint: `lanegate lane resume gate   (tries again), or: lanegate lane skip gate --seq ${seq} --reason "..."`,
+      behind: false,
+      atMs: this.#context.now(),
+    });
+  }
+
+  async #mixed(attempt: Attempt, seq: number): Promise<GateEnd> {
+    await this.#stop(attempt, seq, { command: attempt.item.title, key: null }, 'some of its lanes have passed this command and some have not: the checkpoints were changed by hand');
+    return 'stopped';
+  }
+
+  async #controlKeysGone(attempt: Attempt): Promise<GateEnd> {
+    const inForce = await this.#context.journal.inForce();
+    if (inForce?.id !== attempt.journalId) return 'void';
+    await this.#stop(attempt, attempt.item.seq, { command: attempt.item.title, key: null }, "the target has lost lanegate's control keys: it was flushed or replaced");
+    return 'stopped';
+  }
+
+  async #refused(error: ReplyError): Promise<Step> {
+    const { waits, records, log, now } = this.#context;
+    const code = refusalCode(error);
+    if (await waits.begin('gate', code, refusalHint(code), now())) log.warn({ code }, `the gate waits: ${refusalHint(code)}`);
+    await records.count('retries');
+    return { retryAfter: 'backoff' };
+  }
+}
+
+/** Reads all checkpoints on `session` and announces. */
+export async function announceAll(
+  context: PipelineContext,
+  session: FencedSession,
+  options: { readonly everyLane?: boolean; readonly except?: number | undefined; readonly unpark?: readonly number[] },
+): Promise<void> {
+  const inForce = await context.journal.inForce();
+  if (!inForce) return;
+  const values = await session.read(context.control.checkpoints(inForce.lanes));
+  const checkpoints = values.map((value) => parseCheckpoint(value ?? ''));
+  if (checkpoints.some((checkpoint) => checkpoint?.generation !== inForce.generation)) return;
+  await announce(context, checkpoints.map((checkpoint) => checkpoint?.seq ?? 0), options);
+}

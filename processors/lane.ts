@@ -1,0 +1,446 @@
+// A lane's job: reads the lane log behind the checkpoint and applies it, chunk by chunk.
+//
+//   read items -> plan a chunk -> fence -> commit -> (next)          one round trip a chunk
+//                   | marker: the gate may be run from here, if all of its lanes have arrived; else the job ends
+//                   | nothing left: wait a moment for more, then sleep
+//
+// The checkpoint in the target decides everything (I1, I2, I4). A job may run twice, late, or as a zombie that lost its
+// lock: its EXEC is fenced on the checkpoint that it planned with. Nothing is ever sent again on doubt: the
+// checkpoint is read anew. Transient refusals are retried here, in place; a thrown error would lose the lane's turn.
+
+import type { Redis } from 'ioredis';
+import { laneQueue } from '../queues/names.ts';
+import type { LaneResult } from '../queues/jobs.ts';
+import { encodeCommand } from '../src/binlog/resp.ts';
+import { type LaneItem, parseLaneItem, type RawItem } from '../src/journal/item.ts';
+import { Backoff, sleep } from '../src/runtime/backoff.ts';
+import { AbortedError } from '../src/runtime/errors.ts';
+import { failpoint } from '../src/runtime/failpoints.ts';
+import { ConnectionLost } from '../src/target/connection.ts';
+import { type Checkpoint, formatCheckpoint, parseCheckpoint, parseIdentity } from '../src/target/control.ts';
+import { type ChunkPlan, planChunk } from '../src/target/plan.ts';
+import { refusalCode, refusalHint } from '../src/target/refusal.ts';
+import { type BatchOutcome, ReplyError } from '../src/target/replies.ts';
+import type { FencedSession, FenceValues } from '../src/target/session.ts';
+import type { PipelineContext } from './context.ts';
+import { GateRunner } from './gate.ts';
+import { judge, nameOf, positionBefore, reasonOf, recordErrors, stopPlace } from './poison.ts';
+
+const ITEMS_MIN = 4;
+const ITEMS_MAX = 256;
+
+type Ended = LaneResult['ended'];
+type Run = Extract<ChunkPlan, { kind: 'run' }>;
+
+/** The lane cannot go on; the job fails with this text so that the board shows it. */
+export class LaneStopped extends Error {}
+
+export class LaneProcessor {
+  readonly #context: PipelineContext;
+  readonly #gates: GateRunner;
+
+  constructor(context: PipelineContext, gates: GateRunner) {
+    this.#context = context;
+    this.#gates = gates;
+  }
+
+  /** @throws LaneStopped, AbortedError */
+  async run(lane: number, kind: 'apply' | 'barrier', signal: AbortSignal): Promise<LaneResult> {
+    const { journal, records } = this.#context;
+    const startedMs = this.#context.now();
+    const inForce = await journal.inForce();
+    if (!inForce || lane >= inForce.lanes) return nothing('waiting');
+    const stop = await records.stopAt(`lane:${lane}`, inForce.generation);
+    if (stop) throw new LaneStopped(`stopped at seq ${stop.seq}: ${stop.reason}; ${stop.hint}`);
+    const skips = await records.skips(inForce.generation);
+    const turn = new LaneTurn(this.#context, this.#gates, {
+      lane,
+      kind,
+      signal,
+      journalId: inForce.id,
+      generation: inForce.generation,
+      skips: new Set(skips.keys()),
+      deadlineMs: startedMs + this.#context.options.sliceMs,
+    });
+    try {
+      const ended = await turn.apply();
+      return { ended, from: turn.from, to: turn.checkpoint.seq, commands: turn.commands, bytes: turn.bytes, ms: this.#context.now() - startedMs };
+    } finally {
+      await turn.close();
+    }
+  }
+}
+
+function nothing(ended: Ended): LaneResult {
+  return { ended, from: 0, to: 0, commands: 0, bytes: 0, ms: 0 };
+}
+
+interface TurnOptions {
+  readonly lane: number;
+  readonly kind: 'apply' | 'barrier';
+  readonly signal: AbortSignal;
+  readonly journalId: string;
+  readonly generation: string;
+  readonly skips: Set<number>;
+  readonly deadlineMs: number;
+}
+
+/** One job's work on one lane. */
+class LaneTurn {
+  readonly #context: PipelineContext;
+  readonly #gates: GateRunner;
+  readonly #options: TurnOptions;
+  readonly #key: string;
+  readonly #backoff = new Backoff({ minMs: 10, maxMs: 2_000 });
+  #session: FencedSession | undefined;
+  #fence: Promise<FenceValues> | undefined;
+  #blocking: Redis | undefined;
+  #items: LaneItem[] = [];
+  #itemsMax = ITEMS_MIN;
+  /** Highest seq that has been read from the log. */
+  #readThrough = 0;
+  #prefetch: Promise<LaneItem[]> | undefined;
+  #progress: Promise<void> = Promise.resolve();
+  checkpoint: Checkpoint;
+  from = 0;
+  commands = 0;
+  bytes = 0;
+
+  constructor(context: PipelineContext, gates: GateRunner, options: TurnOptions) {
+    this.#context = context;
+    this.#gates = gates;
+    this.#options = options;
+    this.#key = context.control.checkpoint(options.lane);
+    this.checkpoint = { generation: options.generation, seq: 0 };
+  }
+
+  async apply(): Promise<Ended> {
+    const { lane, signal } = this.#options;
+    for (let first = true; ; first = false) {
+      if (signal.aborted) throw new AbortedError();
+      try {
+        this.#session ??= await this.#context.sessions.acquire(`lane:${lane}`, signal);
+        const found = await this.#readCheckpoint(this.#session);
+        if (found !== 'ready') return found;
+        if (first) {
+          this.from = this.checkpoint.seq + 1;
+          await this.#context.journal.wake(lane);
+          if (!(await this.#accountForUnread())) return 'waiting';
+        }
+        const ended = await this.#loop(this.#session);
+        if (ended !== 'again') return ended;
+      } catch (error) {
+        await this.#failed(error);
+      }
+    }
+  }
+
+  /** Waits until what this turn did is written down, and gives the session back. */
+  async close(): Promise<void> {
+    this.#blocking?.disconnect();
+    await this.#progress.catch(() => {});
+    const session = this.#session;
+    if (!session) return;
+    try {
+      await this.#fence;
+      await session.abandon();
+      this.#context.sessions.release(session);
+    } catch {
+      this.#context.sessions.drop(session);
+    }
+  }
+
+  /** Works until there is a reason to look at the checkpoint anew ('again') or to end. */
+  async #loop(session: FencedSession): Promise<Ended | 'again'> {
+    const { lane, signal, skips } = this.#options;
+    const { options, now, waits } = this.#context;
+    for (;;) {
+      if (signal.aborted) throw new AbortedError();
+      if (now() >= this.#options.deadlineMs) return 'handed over';
+      const plan = planChunk(this.#items, this.checkpoint, session.db, { bytesMax: options.chunkBytesMax, skips });
+      if (plan.kind === 'none') {
+        const more = await this.#more();
+        if (more !== 'items') return more;
+      } else if (plan.kind === 'applied') {
+        this.#items.shift();
+      } else if (plan.kind === 'gap') {
+        return 'waiting';
+      } else if (plan.kind === 'foreign') {
+        return 'waiting';
+      } else if (plan.kind === 'marker') {
+        const ended = await this.#atMarker(session, plan.marker.seq);
+        if (ended !== 'passed') return ended;
+        return 'again';
+      } else {
+        const outcome = await this.#commit(session, plan);
+        if (outcome !== 'committed') return outcome;
+        if (await waits.end(`lane:${lane}`)) this.#context.log.info({ lane }, 'the lane goes on');
+        this.#backoff.reset();
+      }
+    }
+  }
+
+  async #commit(session: FencedSession, plan: Run): Promise<'committed' | 'again'> {
+    const values = await (this.#fence ?? session.fence([this.#key]));
+    this.#fence = undefined;
+    if (values[0] !== formatCheckpoint(this.checkpoint)) {
+      await session.abandon();
+      await this.#context.records.count('fenced');
+      return 'again';
+    }
+    await failpoint('between-multi-and-exec');
+    this.#startPrefetch(plan);
+    const target = { generation: this.checkpoint.generation, seq: plan.last };
+    const { outcome, next } = await session.commit(plan.batch, [[this.#key, formatCheckpoint(target)]], { next: [this.#key] });
+    await failpoint('after-exec-before-reply');
+    this.#fence = next;
+    if (outcome.kind === 'committed') {
+      await this.#committed(plan, outcome, target);
+      return 'committed';
+    }
+    this.#fence = undefined;
+    await next;
+    await session.abandon();
+    if (outcome.kind === 'fenced') await this.#context.records.count('fenced');
+    else await this.#aborted(session, plan, outcome);
+    return 'again';
+  }
+
+  async #committed(plan: Run, outcome: Extract<BatchOutcome, { kind: 'committed' }>, reached: Checkpoint): Promise<void> {
+    const { journal, records, options } = this.#context;
+    const { journalId, lane, generation } = this.#options;
+    this.checkpoint = reached;
+    this.#items.splice(0, plan.items);
+    this.commands += plan.batch.run;
+    for (const part of plan.batch.parts) this.bytes += part.length;
+    if (plan.batch.dropped > 0) await records.count('duplicatesDropped', plan.batch.dropped);
+    const failed = outcome.errors.length > 0 && (await recordErrors(this.#context, generation, [lane], plan.batch, outcome.errors));
+    const step = {
+      where: lane,
+      seq: plan.last,
+      outBytes: plan.outBytes,
+      applied: plan.batch.run,
+      gates: 0,
+      wakeBelowBytes: options.budgetBytes / 2,
+    };
+    await this.#progress;
+    this.#progress = journal.progress(journalId, step);
+    this.#progress.catch(() => {});
+    await failpoint('after-exec-before-finish');
+    if (failed && options.onPoison === 'stop') {
+      await this.#progress;
+      const hint = `lanegate lane resume ${lane}   (goes on; the failed command is recorded: lanegate errors)`;
+      await this.#stop({ ...failed, hint, behind: true });
+    }
+  }
+
+  /** Nothing was applied: wait and try again, or find the command that is to blame. */
+  async #aborted(session: FencedSession, plan: Run, outcome: Extract<BatchOutcome, { kind: 'aborted' }>): Promise<void> {
+    const { records, options, now } = this.#context;
+    const { lane, generation, skips } = this.#options;
+    const judged = judge(outcome);
+    if (judged.refusal !== 'poison') throw judged.error;
+    const blamed = judged.index === undefined ? undefined : plan.batch.commandAt(judged.index);
+    // A refusal of EXEC itself that no command explains is not ours to skip: try again.
+    if (!blamed) throw judged.error;
+    const named = nameOf(this.#context, blamed.args);
+    const reason = reasonOf(judged.error);
+    if (options.onPoison === 'dead-letter') {
+      const record = { place: `lane:${lane}`, generation, seq: blamed.seq, ...named, reason, by: 'on-poison', atMs: now() };
+      await records.deadLetter(record, encodeCommand(blamed.args));
+      await records.skip(generation, blamed.seq, { by: 'on-poison', reason, atMs: now() });
+      skips.add(blamed.seq);
+      return;
+    }
+    await this.#applyPrefix(session, blamed.seq);
+    const hint = `lanegate lane resume ${lane}   (tries again), or: lanegate lane skip ${lane} --seq ${blamed.seq} --reason "..."`;
+    await this.#stop({ seq: blamed.seq, ...named, reason, hint, behind: false });
+  }
+
+  /** Applies what stands before the command that stops the lane. */
+  async #applyPrefix(session: FencedSession, seq: number): Promise<void> {
+    const limits = { bytesMax: this.#context.options.chunkBytesMax, skips: this.#options.skips, before: seq };
+    const plan = planChunk(this.#items, this.checkpoint, session.db, limits);
+    if (plan.kind !== 'run' || plan.last <= this.checkpoint.seq) return;
+    const outcome = await this.#commit(session, plan);
+    if (outcome !== 'committed') throw new ConnectionLost('the prefix could not be applied', { sent: true });
+  }
+
+  async #stop(stop: {
+    seq: number;
+    command: string;
+    key: string | null;
+    reason: string;
+    hint: string;
+    behind: boolean;
+  }): Promise<never> {
+    const { lane, generation, journalId } = this.#options;
+    const position = await positionBefore(this.#context, journalId, stop.seq);
+    await stopPlace(this.#context, `lane:${lane}`, { ...stop, generation, position, atMs: this.#context.now() });
+    throw new LaneStopped(`stopped at seq ${stop.seq} (${stop.command} ${stop.key ?? ''}): ${stop.reason}; ${stop.hint}`);
+  }
+
+  /** The gate is tried from here; unless it is or becomes closed, the lane parks and the job ends. */
+  async #atMarker(session: FencedSession, gate: number): Promise<'passed' | 'at a gate' | 'again'> {
+    const { journal } = this.#context;
+    const { journalId, lane, signal } = this.#options;
+    await this.#unfence(session);
+    await this.#progress;
+    const end = await this.#gates.run(gate, signal, lane);
+    if (end === 'executed' || end === 'already executed') return 'passed';
+    await journal.sleep(journalId, lane, this.checkpoint.seq, 'gate');
+    // The gate may have closed between the look at it and the parking.
+    const [now] = await session.read([this.#key]);
+    const reached = parseCheckpoint(now ?? '');
+    if (!reached || reached.generation !== this.checkpoint.generation || reached.seq < gate) return 'at a gate';
+    await journal.wake(lane);
+    return 'again';
+  }
+
+  /** Items for an empty hand: from the prefetch, the log, or after a moment of waiting. */
+  async #more(): Promise<'items' | 'caught up' | 'waiting'> {
+    const { journal } = this.#context;
+    const { lane, journalId, kind } = this.#options;
+    let items = this.#prefetch ? await this.#prefetch : [];
+    this.#prefetch = undefined;
+    if (items.length === 0) items = await journal.readLane(lane, this.checkpoint.seq, this.#itemsMax);
+    if (items.length === 0) {
+      const known = await journal.seenThrough(journalId, lane);
+      if (known === undefined) return 'waiting';
+      // Behind the tail without an item: the log has a hole, which ingest repairs from the source.
+      if (known.tail > this.checkpoint.seq && (await this.#stillEmpty())) return 'waiting';
+      if (known.tail <= this.checkpoint.seq && kind === 'apply') items = await this.#linger();
+      if (items.length === 0 && (await journal.sleep(journalId, lane, this.checkpoint.seq, 'idle'))) return 'caught up';
+    }
+    this.#take(items);
+    return 'items';
+  }
+
+  async #stillEmpty(): Promise<boolean> {
+    const { journal } = this.#context;
+    const items = await journal.readLane(this.#options.lane, this.checkpoint.seq, 1);
+    return items.length === 0;
+  }
+
+  /** Waits for the next item where a job that ended would cost a round through the queue. */
+  async #linger(): Promise<LaneItem[]> {
+    const { options, openBlocking, journal } = this.#context;
+    const { lane, signal } = this.#options;
+    await this.#progress;
+    if (options.lingerMs <= 0) return [];
+    this.#blocking ??= openBlocking();
+    const blocking = this.#blocking;
+    const stop = () => blocking.disconnect();
+    signal.addEventListener('abort', stop, { once: true });
+    try {
+      const reply = (await blocking.callBuffer(
+        'XREAD',
+        'COUNT',
+        this.#itemsMax,
+        'BLOCK',
+        options.lingerMs,
+        'STREAMS',
+        journal.keys.log(lane),
+        `${this.checkpoint.seq}-0`,
+      )) as unknown as [Buffer, RawItem[]][] | null;
+      return reply?.[0]?.[1].map(parseLaneItem) ?? [];
+    } catch (error) {
+      if (signal.aborted) throw new AbortedError();
+      throw error;
+    } finally {
+      signal.removeEventListener('abort', stop);
+    }
+  }
+
+  #take(items: readonly LaneItem[]): void {
+    const bytes = items.reduce((sum, item) => sum + item.commands.length, 0);
+    const { chunkBytesMax } = this.#context.options;
+    if (items.length === this.#itemsMax && bytes < chunkBytesMax) this.#itemsMax = Math.min(ITEMS_MAX, this.#itemsMax * 2);
+    else if (bytes > chunkBytesMax * 4) this.#itemsMax = Math.max(ITEMS_MIN, this.#itemsMax >> 1);
+    this.#items.push(...items);
+    this.#readThrough = items.at(-1)?.seq ?? this.#readThrough;
+  }
+
+  /** While a chunk is under way, the next items are fetched. */
+  #startPrefetch(plan: Run): void {
+    if (this.#prefetch || this.#items.length > plan.items || this.#items.length === 0) return;
+    this.#prefetch = this.#context.journal.readLane(this.#options.lane, plan.last, this.#itemsMax);
+    this.#prefetch.catch(() => {});
+  }
+
+  async #readCheckpoint(session: FencedSession): Promise<'ready' | Ended> {
+    await this.#unfence(session);
+    this.#items = [];
+    this.#prefetch = undefined;
+    const [value, identity] = await session.read([this.#key, this.#context.control.identity]);
+    const found = parseCheckpoint(value ?? '');
+    if (found && found.generation === this.#options.generation) {
+      this.checkpoint = found;
+      return 'ready';
+    }
+    // Another generation is being made: its ingest will announce it.
+    const inForce = await this.#context.journal.inForce();
+    const foreign = parseIdentity(identity ?? '');
+    if (inForce?.id !== this.#options.journalId || (foreign && foreign.generation !== this.#options.generation)) return 'waiting';
+    const { lane } = this.#options;
+    return await this.#stop({
+      seq: 0,
+      command: '-',
+      key: null,
+      reason: value === null || value === undefined ? `the target has no checkpoint for lane ${lane}: it was flushed, or it is another server` : `the checkpoint of lane ${lane} at the target is not of this pipeline`,
+      hint: `point --target at the right server and: lanegate lane resume ${lane}; or start over: lanegate reset`,
+      behind: false,
+    });
+  }
+
+  /**
+   * Commands that are applied but whose replies nobody read: their errors, if any, went unseen. False when a gate
+   * is about to write its account; its announcement brings us back.
+   */
+  async #accountForUnread(): Promise<boolean> {
+    const { journal, records, redis, now, options } = this.#context;
+    const { journalId, lane, generation } = this.#options;
+    const known = await journal.seenThrough(journalId, lane);
+    if (!known) return false;
+    const { seq } = this.checkpoint;
+    if (known.seen !== undefined && known.seen >= seq) return true;
+    if (await redis.exists(journal.keys.claim(`gate-${journalId}-${seq}`))) return false;
+    if (known.seen !== undefined) {
+      const reason = 'applied, but the replies were not read before the process or the connection died';
+      await records.divergence(
+        { kind: 'unverified', generation, seq: known.seen + 1, through: seq, lanes: [lane], command: null, key: null, reason, atMs: now() },
+        Buffer.alloc(0),
+      );
+    }
+    await journal.progress(journalId, { where: lane, seq, outBytes: 0, applied: 0, gates: 0, wakeBelowBytes: options.budgetBytes / 2 });
+    return true;
+  }
+
+  async #unfence(session: FencedSession): Promise<void> {
+    if (!this.#fence) return;
+    const fence = this.#fence;
+    this.#fence = undefined;
+    await fence;
+    await session.abandon();
+  }
+
+  async #failed(error: unknown): Promise<void> {
+    const { lane, signal } = this.#options;
+    const { records, waits, log, now, sessions } = this.#context;
+    if (error instanceof AbortedError || error instanceof LaneStopped) throw error;
+    if (error instanceof ReplyError) {
+      const code = refusalCode(error);
+      const hint = refusalHint(code);
+      if (await waits.begin(`lane:${lane}`, code, hint, now())) log.warn({ lane, queue: laneQueue(lane), code }, `the lane waits: ${hint}`);
+    } else if (!(error instanceof ConnectionLost)) {
+      throw error;
+    }
+    if (error instanceof ConnectionLost && this.#session) {
+      sessions.drop(this.#session);
+      this.#session = undefined;
+    }
+    this.#fence = undefined;
+    await records.count('retries');
+    await sleep(this.#backoff.next(), signal);
+  }
+}

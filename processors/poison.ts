@@ -1,0 +1,87 @@
+import { keysOf } from '../src/binlog/keys.ts';
+import { formatKey } from '../src/binlog/quoting.ts';
+import { encodeCommand, RespScanner } from '../src/binlog/resp.ts';
+import type { StopPlace, StopRecord } from '../src/journal/records.ts';
+import type { BatchOutcome, ReplyError } from '../src/target/replies.ts';
+import { refusalOf, type Refusal } from '../src/target/refusal.ts';
+import type { Batch } from '../src/target/plan.ts';
+import { laneQueue } from '../queues/names.ts';
+import type { PipelineContext } from './context.ts';
+
+type Aborted = Extract<BatchOutcome, { kind: 'aborted' }>;
+
+export interface Judged {
+  readonly refusal: Refusal;
+  readonly error: ReplyError;
+  /** Place in the batch of the command that is to blame; undefined when it is none of them. */
+  readonly index: number | undefined;
+}
+
+/** What stands behind an EXEC that was refused: the first error that waiting does not cure, else the first. */
+export function judge(outcome: Aborted): Judged {
+  const errors = outcome.errors.map(({ index, error }) => ({ index, error, refusal: refusalOf(error) }));
+  const [first] = errors;
+  const curable = errors.find(({ refusal }) => refusal !== 'poison');
+  // While the target refuses everything (READONLY, OOM) single verdicts mean nothing.
+  if (curable) return curable;
+  if (first) return first;
+  return { refusal: refusalOf(outcome.error), error: outcome.error, index: undefined };
+}
+
+/** Name and key of a command for people: never a value. */
+export function nameOf(context: PipelineContext, args: readonly Buffer[]): { command: string; key: string | null } {
+  const command = formatKey(args[0] ?? Buffer.from('?')).toUpperCase();
+  const scanner = new RespScanner();
+  scanner.reset(encodeCommand(args));
+  if (!scanner.next()) return { command, key: null };
+  const table = context.table();
+  const spec = table.resolve(scanner);
+  const at = spec ? keysOf(scanner, spec).keys[0] : undefined;
+  const key = at === undefined ? undefined : args[at];
+  return { command, key: key === undefined ? null : formatKey(key) };
+}
+
+/** An error text without the arguments that Redis repeats in some of them. */
+export function reasonOf(error: ReplyError): string {
+  return error.message.replace(/(with args beginning with:)[^\n]*/, '$1 ...').slice(0, 300);
+}
+
+/** Stops a place durably, pauses the lane's queue for the eye, and says so once. */
+export async function stopPlace(context: PipelineContext, place: StopPlace, record: StopRecord): Promise<void> {
+  const { records, redis, journal, log, queues } = context;
+  await records.stop(place, record);
+  if (place.startsWith('lane:')) {
+    const lane = Number(place.slice('lane:'.length));
+    await redis.hset(journal.keys.pauses, `${laneQueue(lane)}|stop`, record.atMs);
+    await queues.lane(lane).pause();
+  }
+  const { seq, command, key, position, hint } = record;
+  log.error({ place, seq, command, key, position, hint }, `stopped: ${record.reason}`);
+}
+
+/** Where the source stood before a seq, as text. */
+export async function positionBefore(context: PipelineContext, journalId: string, seq: number): Promise<string> {
+  return (await context.journal.resumePoint(journalId, Math.max(0, seq - 1)))?.position ?? 'unknown';
+}
+
+/** Records every error reply of an executed batch; returns the first. */
+export async function recordErrors(
+  context: PipelineContext,
+  generation: string,
+  lanes: readonly number[],
+  batch: Batch,
+  errors: Extract<BatchOutcome, { kind: 'committed' }>['errors'],
+): Promise<{ seq: number; command: string; key: string | null; reason: string } | undefined> {
+  let first: { seq: number; command: string; key: string | null; reason: string } | undefined;
+  for (const { index, error } of errors) {
+    const found = batch.commandAt(index);
+    const args = found?.args ?? [];
+    const named = { seq: found?.seq ?? 0, ...nameOf(context, args), reason: reasonOf(error) };
+    first ??= named;
+    await context.records.divergence(
+      { kind: 'error-reply', generation, through: named.seq, lanes, atMs: context.now(), ...named },
+      args.length === 0 ? Buffer.alloc(0) : encodeCommand(args),
+    );
+  }
+  return first;
+}

@@ -1,0 +1,93 @@
+import type { Waits, WaitPlace } from '../src/journal/waits.ts';
+import { Backoff, sleep } from '../src/runtime/backoff.ts';
+import type { Endpoint } from '../src/runtime/endpoint.ts';
+import { AbortedError } from '../src/runtime/errors.ts';
+import type { Logger } from '../src/runtime/log.ts';
+import { safeMessage } from '../src/runtime/log.ts';
+import { openingRefusal, refusalHint } from '../src/target/refusal.ts';
+import { FencedSession } from '../src/target/session.ts';
+
+const IDLE_MAX = 16;
+const CONNECT_TIMEOUT_MS = 5_000;
+const REPLY_TIMEOUT_MS = 30_000;
+
+export interface SessionPoolOptions {
+  readonly endpoint: Endpoint;
+  readonly name: string;
+  readonly waits: Waits;
+  readonly log: Logger;
+  readonly now: () => number;
+  readonly onRetry: () => void;
+}
+
+/** Clean sessions with the target, opened on demand and kept. Waits in place while the target cannot be reached. */
+export class SessionPool {
+  readonly #options: SessionPoolOptions;
+  readonly #idle: FencedSession[] = [];
+  readonly #all = new Set<FencedSession>();
+  #closed = false;
+
+  constructor(options: SessionPoolOptions) {
+    this.#options = options;
+  }
+
+  get endpoint(): Endpoint {
+    return this.#options.endpoint;
+  }
+
+  /** @throws AbortedError when `signal` is aborted while waiting. */
+  async acquire(place: WaitPlace, signal: AbortSignal): Promise<FencedSession> {
+    for (let idle = this.#idle.pop(); idle; idle = this.#idle.pop()) {
+      if (!idle.closed) return idle;
+      this.#all.delete(idle);
+    }
+    const { endpoint, name, waits, log, now } = this.#options;
+    const quick = new Backoff({ minMs: 20, maxMs: 2_000 });
+    const slow = new Backoff({ minMs: 2_000, maxMs: 30_000 });
+    for (;;) {
+      if (signal.aborted || this.#closed) throw new AbortedError();
+      try {
+        const session = await FencedSession.open(endpoint, {
+          name,
+          connectTimeoutMs: CONNECT_TIMEOUT_MS,
+          replyTimeoutMs: REPLY_TIMEOUT_MS,
+          signal,
+        });
+        this.#all.add(session);
+        if (await waits.end('target')) log.info({ target: endpoint.display }, 'the target answers again');
+        return session;
+      } catch (error) {
+        if (error instanceof AbortedError) throw error;
+        const { code, refusal } = openingRefusal(error);
+        const hint = code === 'CONNECTION' ? `${endpoint.display} does not answer: ${safeMessage(error)}` : refusalHint(code);
+        if (await waits.begin('target', code, hint, now())) {
+          log.warn({ target: endpoint.display, code, waiting: place }, `waiting for the target: ${hint}`);
+        }
+        this.#options.onRetry();
+        await sleep((refusal === 'permission' ? slow : quick).next(), signal);
+      }
+    }
+  }
+
+  /** Takes back a session that is outside of any fence; a closed one is dropped. */
+  release(session: FencedSession): void {
+    if (session.closed || this.#closed || this.#idle.length >= IDLE_MAX) {
+      session.close();
+      this.#all.delete(session);
+      return;
+    }
+    this.#idle.push(session);
+  }
+
+  drop(session: FencedSession): void {
+    session.close();
+    this.#all.delete(session);
+  }
+
+  close(): void {
+    this.#closed = true;
+    for (const session of this.#all) session.close();
+    this.#all.clear();
+    this.#idle.length = 0;
+  }
+}

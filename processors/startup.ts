@@ -1,0 +1,322 @@
+// How ingest finds its place: begins, continues, or rebuilds the journal.
+//
+//   no identity at the target       first start: one EXEC writes identity, mark and checkpoints (and flushes, if the
+//                                   operator said replace); refused if anything else knows this pipeline already
+//   journal of that identity, whole take it over under the next epoch
+//   anything else                   the journal is made anew behind the low-water mark, and reading starts there;
+//                                   what is applied beyond the mark is recognised by its seq (I1, I5)
+
+import { createHash } from 'node:crypto';
+import type { JournalStart } from '../src/journal/journal.ts';
+import { lanesWithGap } from '../src/journal/mark.ts';
+import { StopError } from '../src/runtime/errors.ts';
+import { failpoint } from '../src/runtime/failpoints.ts';
+import type { Source } from '../src/sources/source.ts';
+import {
+  type Checkpoint,
+  FORMAT,
+  formatCheckpoint,
+  type Identity,
+  type Mark,
+  newJournalId,
+  nextGeneration,
+  parseCheckpoint,
+  parseIdentity,
+  parseMark,
+} from '../src/target/control.ts';
+import type { FencedSession } from '../src/target/session.ts';
+import type { PipelineContext } from './context.ts';
+import { dataOf, otherPipeline } from './target-data.ts';
+
+export interface IngestOptions {
+  readonly from: string | undefined;
+  readonly lanes: number | undefined;
+  readonly targetData: 'refuse' | 'keep' | 'replace';
+  /** Everything besides the lanes and the command table that decides which lanes a command needs. */
+  readonly policy: Readonly<Record<string, unknown>>;
+}
+
+export const LANES_DEFAULT = 8;
+const GATE_MS = 600_000;
+
+export interface Started extends JournalStart {
+  readonly journalId: string;
+  readonly identity: Identity;
+}
+
+/** Another process changed the same thing first: look again. */
+export class Raced extends Error {}
+
+export function routingOf(lanes: number, tableFingerprint: string, policy: Readonly<Record<string, unknown>>): string {
+  return createHash('sha256').update(JSON.stringify({ lanes, tableFingerprint, policy })).digest('hex').slice(0, 16);
+}
+
+/** What every process may be told to check before it takes part. @throws StopError */
+export function checkIdentity(identity: Identity, source: Source | undefined, options: Pick<IngestOptions, 'from' | 'lanes'>): void {
+  const name = identity.pipeline;
+  if (options.lanes !== undefined && options.lanes !== identity.lanes) {
+    throw new StopError('LANES_DIFFER', `pipeline "${name}" has ${identity.lanes} lanes, and --lanes says ${options.lanes}`, {
+      hint: `leave --lanes out, or change the number of lanes: lanegate relane ${options.lanes}`,
+    });
+  }
+  if (options.from !== undefined && options.from !== identity.from) {
+    throw new StopError('FROM_DIFFERS', `pipeline "${name}" has begun (from ${identity.from}); --from ${options.from} counts at the first start only`, {
+      hint: 'leave --from out to go on, or start over: lanegate reset',
+    });
+  }
+  if (source && source.identity !== identity.source) {
+    throw new StopError('SOURCE_DIFFERS', `pipeline "${name}" reads ${identity.source}, and --source is ${source.identity}`, {
+      hint: 'give the pipeline another --name, or start over: lanegate reset',
+    });
+  }
+}
+
+/** @throws StopError when an operator must decide; Raced; anything else is trouble with a connection */
+export async function startIngest(
+  context: PipelineContext,
+  session: FencedSession,
+  source: Source,
+  options: IngestOptions,
+  tableFingerprint: (identity: Identity | undefined) => Promise<{ fingerprint: string; additions: string }>,
+): Promise<Started> {
+  const { control, journal } = context;
+  const [identityText, markText] = await session.read([control.identity, control.mark]);
+  if (identityText === null || identityText === undefined) {
+    await initialise(context, session, source, options, await tableFingerprint(undefined));
+    throw new Raced('initialised: take over as anyone else would');
+  }
+  const identity = parseIdentity(identityText);
+  const mark = parseMark(markText ?? '');
+  if (!identity || mark?.generation !== identity.generation) throw foreignControlKeys(context);
+  checkIdentity(identity, source, options);
+
+  const inForce = await journal.inForce();
+  if (inForce?.id !== identity.journal || inForce.generation !== identity.generation) {
+    return await rebuild(context, session, identity, mark, inForce);
+  }
+  if ((await gaps(context, session, identity)).length > 0) return await rebuild(context, session, identity, mark, inForce);
+  const start = await journal.begin(identity.journal, context.workerId);
+  if (start === 'fenced' || start === 'missing') throw new Raced('the journal was changed');
+
+  const { fingerprint } = await tableFingerprint(identity);
+  const routing = routingOf(identity.lanes, fingerprint, options.policy);
+  const started = { ...start, journalId: identity.journal, identity };
+  if (routing === identity.routing) return started;
+  await raiseGeneration(context, session, started, { lanes: identity.lanes, routing, position: start.position });
+  throw new Raced('the routing changed');
+}
+
+/** Checkpoints of all lanes; undefined where one is missing or of another generation. */
+export async function readCheckpoints(
+  context: PipelineContext,
+  session: FencedSession,
+  identity: Pick<Identity, 'lanes' | 'generation'>,
+): Promise<(number | undefined)[]> {
+  const values = await session.read(context.control.checkpoints(identity.lanes));
+  return values.map((value) => {
+    const checkpoint = parseCheckpoint(value ?? '');
+    return checkpoint?.generation === identity.generation ? checkpoint.seq : undefined;
+  });
+}
+
+/** Lanes that the journal cannot bring up to their tails. @throws StopError when checkpoints are missing */
+export async function gaps(context: PipelineContext, session: FencedSession, identity: Identity): Promise<number[]> {
+  const checkpoints = await readCheckpoints(context, session, identity);
+  if (checkpoints.includes(undefined)) throw foreignControlKeys(context);
+  const snapshot = await context.journal.snapshot(identity.lanes, checkpoints);
+  if (!snapshot || snapshot.id !== identity.journal) throw new Raced('the journal was changed');
+  return lanesWithGap(snapshot.views, checkpoints as number[]);
+}
+
+async function initialise(
+  context: PipelineContext,
+  session: FencedSession,
+  source: Source,
+  options: IngestOptions,
+  table: { fingerprint: string; additions: string },
+): Promise<void> {
+  const { control, journal, name, log } = context;
+  const known = [...((await journal.inForce()) ? ["the queue's journal"] : []), ...(await source.forget(false))];
+  if (known.length > 0) throw emptiedTarget(name, known);
+  const replaced = await admitTarget(context, session, options.targetData);
+
+  const lanes = options.lanes ?? LANES_DEFAULT;
+  const from = options.from ?? 'beginning';
+  const { position } = await source.resolve(from);
+  const generation = nextGeneration(undefined);
+  const identity: Identity = {
+    format: FORMAT,
+    pipeline: name,
+    source: source.identity,
+    from,
+    lanes,
+    routing: routingOf(lanes, table.fingerprint, options.policy),
+    generation,
+    journal: newJournalId(),
+    commands: table.additions,
+    graceMs: 0,
+  };
+  const mark: Mark = { generation, mark: 0, position, seq: 0, tails: Array.from({ length: lanes }, () => 0), timeMs: context.now() };
+  const values = await session.fence(control.all(lanes));
+  if (values.some((value) => value !== null)) {
+    await session.abandon();
+    throw new Raced('another process initialised the target');
+  }
+  const flush = Buffer.from('*1\r\n$8\r\nFLUSHALL\r\n');
+  const batch = replaced ? { parts: [flush], count: 1, dbLast: session.db } : { parts: [], count: 0, dbLast: session.db };
+  const sets = controlSets(context, identity, mark, 0);
+  const { outcome } = await session.commit(batch, sets, { timeoutMs: GATE_MS });
+  if (outcome.kind === 'aborted') throw outcome.error;
+  if (outcome.kind === 'fenced') throw new Raced('another process initialised the target');
+  log.info({ lanes, from, position, source: source.display }, 'the pipeline begins');
+}
+
+function controlSets(context: PipelineContext, identity: Identity, mark: Mark, seq: number): [string, string][] {
+  const { control } = context;
+  const checkpoint: Checkpoint = { generation: identity.generation, seq };
+  return [
+    [control.identity, JSON.stringify(identity)],
+    [control.mark, JSON.stringify(mark)],
+    ...control.checkpoints(identity.lanes).map((key): [string, string] => [key, formatCheckpoint(checkpoint)]),
+  ];
+}
+
+/** True when the target's data is to be flushed. @throws StopError when the target may not be taken */
+export async function admitTarget(
+  context: PipelineContext,
+  session: FencedSession,
+  policy: IngestOptions['targetData'],
+): Promise<boolean> {
+  const found = await dataOf(session);
+  if (found.keys === 0) return false;
+  const display = context.sessions.endpoint.display;
+  const what = `the target ${display} holds ${found.keys} keys (${found.text})`;
+  if (policy === 'refuse') {
+    throw new StopError('TARGET_HAS_DATA', `${what} and is not this pipeline's`, {
+      hint: '--target-data keep applies on top of them, --target-data replace removes them all first',
+    });
+  }
+  const other = await otherPipeline(session, context.control.prefix);
+  if (policy === 'keep' && other !== undefined) {
+    throw new StopError('TARGET_TAKEN', `the target ${display} belongs to the pipeline "${other}"`, {
+      hint: `end that one first: lanegate reset --name ${other}; or --target-data replace`,
+    });
+  }
+  if (policy === 'replace') context.log.warn({ keys: found.keys }, `${what}: all of them are removed (--target-data replace)`);
+  return policy === 'replace';
+}
+
+async function rebuild(
+  context: PipelineContext,
+  session: FencedSession,
+  identity: Identity,
+  mark: Mark,
+  inForce: { id: string; epoch: number; lanes: number } | undefined,
+): Promise<Started> {
+  const { control, journal, log } = context;
+  const journalId = newJournalId();
+  const next: Identity = { ...identity, journal: journalId };
+  const values = await session.fence([control.identity, control.mark]);
+  if (values[0] !== JSON.stringify(identity) || values[1] !== JSON.stringify(mark)) {
+    await session.abandon();
+    throw new Raced('identity or mark moved');
+  }
+  const { outcome } = await session.commit({ parts: [], count: 0, dbLast: session.db }, [[control.identity, JSON.stringify(next)]]);
+  if (outcome.kind === 'aborted') throw outcome.error;
+  if (outcome.kind === 'fenced') throw new Raced('another ingest was faster');
+  await failpoint('during-rebuild');
+  const made = await journal.rebuild({
+    replaces: inForce && { id: inForce.id, epoch: inForce.epoch },
+    id: journalId,
+    generation: identity.generation,
+    lanes: identity.lanes,
+    lanesBefore: inForce?.lanes ?? 0,
+    start: { seq: mark.seq, position: mark.position, tails: mark.tails },
+    timeMs: mark.timeMs,
+    holder: context.workerId,
+  });
+  if (made === 'fenced') throw new Raced('another ingest was faster');
+  if (mark.seq > 0 || inForce) log.warn({ seq: mark.seq, position: mark.position }, 'the journal was made anew behind the low-water mark');
+  if ((await gaps(context, session, next)).length > 0) {
+    throw new StopError('JOURNAL_HOLES', 'the new journal does not meet the checkpoints of the target: they were changed by hand', {
+      hint: 'start over: lanegate reset',
+    });
+  }
+  return {
+    epoch: made.epoch,
+    head: mark.seq,
+    position: mark.position,
+    lanes: identity.lanes,
+    generation: identity.generation,
+    headTimeMs: mark.timeMs,
+    tails: mark.tails,
+    journalId,
+    identity: next,
+  };
+}
+
+/**
+ * Begins another mapping from commands to lanes. The lanes must be drained; numbers go on above everything used.
+ * @throws StopError when they are not, naming the lanes that stand still
+ */
+export async function raiseGeneration(
+  context: PipelineContext,
+  session: FencedSession,
+  started: Started,
+  to: { readonly lanes: number; readonly routing: string; readonly position: string },
+): Promise<void> {
+  const { control, journal, log } = context;
+  const { identity } = started;
+  const checkpoints = await readCheckpoints(context, session, identity);
+  const snapshot = await journal.snapshot(identity.lanes, checkpoints);
+  if (!snapshot || snapshot.id !== identity.journal) throw new Raced('the journal was changed');
+  const behind = snapshot.views.filter((view) => (checkpoints[view.lane] ?? -1) < view.tail).map((view) => view.lane);
+  if (behind.length > 0) throw new NotDrained(behind);
+
+  const seq = Math.max(snapshot.head, ...checkpoints.map((checkpoint) => checkpoint ?? 0));
+  const generation = nextGeneration(identity.generation);
+  const next: Identity = { ...identity, lanes: to.lanes, routing: to.routing, generation, journal: newJournalId() };
+  const tails = Array.from({ length: to.lanes }, () => seq);
+  const mark: Mark = { generation, mark: seq, position: to.position, seq, tails, timeMs: snapshot.headTimeMs };
+  const lanesMax = Math.max(to.lanes, identity.lanes);
+  const values = await session.fence(control.all(lanesMax));
+  const stillThere = values[0] === JSON.stringify(identity);
+  const cks = values.slice(2, 2 + identity.lanes).map((value) => parseCheckpoint(value ?? '')?.seq);
+  if (!stillThere || cks.some((value, lane) => value !== checkpoints[lane])) {
+    await session.abandon();
+    throw new Raced('the checkpoints moved');
+  }
+  const gone = control.checkpoints(identity.lanes).slice(to.lanes);
+  const parts = gone.length === 0 ? [] : [encodeDel(gone)];
+  const { outcome } = await session.commit({ parts, count: parts.length, dbLast: session.db }, controlSets(context, next, mark, seq));
+  if (outcome.kind === 'aborted') throw outcome.error;
+  if (outcome.kind === 'fenced') throw new Raced('the checkpoints moved');
+  await failpoint('during-relane');
+  log.info({ generation, lanes: to.lanes, seq }, 'a new generation begins');
+}
+
+/** Lanes that are not drained yet. */
+export class NotDrained extends Error {
+  readonly lanes: readonly number[];
+  constructor(lanes: readonly number[]) {
+    super(`lanes ${lanes.join(', ')} are not drained`);
+    this.lanes = lanes;
+  }
+}
+
+function encodeDel(keys: readonly string[]): Buffer {
+  const words = ['DEL', ...keys].map((word) => `$${Buffer.byteLength(word)}\r\n${word}\r\n`);
+  return Buffer.from(`*${words.length}\r\n${words.join('')}`);
+}
+
+export function emptiedTarget(name: string, known: readonly string[]): StopError {
+  return new StopError('TARGET_EMPTIED', `the target knows nothing of pipeline "${name}", but ${known.join(' and ')} does: the target was emptied, or --target is another server`, {
+    hint: 'point --target at the right server; or start over: lanegate reset',
+  });
+}
+
+function foreignControlKeys(context: PipelineContext): StopError {
+  return new StopError('CONTROL_KEYS', `the control keys ${context.control.prefix}* at the target are missing in part or not readable: they were changed by hand, or by another version`, {
+    hint: 'restore the target from its replica or backup; or start over: lanegate reset',
+  });
+}

@@ -1,0 +1,35 @@
+import { RESERVED_PREFIX } from '../src/target/control.ts';
+import type { FencedSession } from '../src/target/session.ts';
+
+const SCAN_COUNT = 5_000;
+
+/** Keys per database of the target, from INFO keyspace. */
+export async function dataOf(session: FencedSession): Promise<{ keys: number; text: string; databases: readonly number[] }> {
+  const info = String(await session.call(['INFO', 'keyspace']));
+  const found = [...info.matchAll(/^db(\d+):keys=(\d+)/gm)].map(([, db, keys]) => ({ db: Number(db), keys: Number(keys) }));
+  return {
+    keys: found.reduce((sum, { keys }) => sum + keys, 0),
+    text: found.map(({ db, keys }) => `db${db}: ${keys}`).join(', '),
+    databases: found.map(({ db }) => db),
+  };
+}
+
+/** Name of another pipeline whose identity lies in this target, in any database. */
+export async function otherPipeline(session: FencedSession, ownPrefix: string): Promise<string | undefined> {
+  const { databases } = await dataOf(session);
+  try {
+    for (const db of databases) {
+      await session.call(['SELECT', db]);
+      for (let cursor = '0', first = true; first || cursor !== '0'; first = false) {
+        const reply = await session.call(['SCAN', cursor, 'MATCH', `${RESERVED_PREFIX}*:identity`, 'COUNT', SCAN_COUNT]);
+        const [next, keys] = reply as [Buffer, Buffer[]];
+        const other = keys.map(String).find((key) => !key.startsWith(ownPrefix));
+        if (other !== undefined) return other.slice(RESERVED_PREFIX.length, -':identity'.length);
+        cursor = String(next);
+      }
+    }
+  } finally {
+    await session.call(['SELECT', session.db]);
+  }
+  return undefined;
+}

@@ -1,0 +1,103 @@
+import { FlowProducer, Queue } from 'bullmq';
+import type { Redis } from 'ioredis';
+import type { GateItem } from '../src/journal/item.ts';
+import type { JournalKeys } from '../src/journal/keys.ts';
+import { runScript } from '../src/journal/scripts.ts';
+import { type GateJob, JOB_VERSION, type LaneJob } from './jobs.ts';
+import { GATE_QUEUE, INGEST_QUEUE, laneQueue } from './names.ts';
+
+const KEEP_COMPLETED = 100;
+const KEEP_FAILED = 50;
+/** One holder at a time; the id is free again as soon as the job is gone. */
+const INGEST_JOB_ID = 'ingest-holder';
+
+const jobOptions = { attempts: 1, removeOnComplete: { count: KEEP_COMPLETED }, removeOnFail: { count: KEEP_FAILED } };
+
+/** The pipeline's BullMQ queues, seen from the side that adds jobs. One connection serves them all. */
+export class QueueSet {
+  readonly #redis: Redis;
+  readonly #keys: JournalKeys;
+  readonly #lanes: Queue[] = [];
+  readonly gate: Queue;
+  readonly ingest: Queue;
+  readonly #flows: FlowProducer;
+
+  constructor(redis: Redis, keys: JournalKeys) {
+    this.#redis = redis;
+    this.#keys = keys;
+    this.gate = this.#queue(GATE_QUEUE);
+    this.ingest = this.#queue(INGEST_QUEUE);
+    this.#flows = new FlowProducer({ connection: redis, prefix: keys.prefix });
+    this.#flows.on('error', () => {});
+  }
+
+  /** Lane queues 0 .. lanes-1. */
+  lanes(lanes: number): Queue[] {
+    return Array.from({ length: lanes }, (_, lane) => this.lane(lane));
+  }
+
+  lane(lane: number): Queue {
+    const known = this.#lanes[lane];
+    if (known) return known;
+    const queue = this.#queue(laneQueue(lane));
+    this.#lanes[lane] = queue;
+    return queue;
+  }
+
+  /** One active job per queue. A fetch gate, no exclusion: safety comes from the target's checkpoints. */
+  async assertConcurrency(lanes: number): Promise<void> {
+    await Promise.all([...this.lanes(lanes), this.ingest].map((queue) => queue.setGlobalConcurrency(1)));
+  }
+
+  /** At most one waits and one is active per lane: adding again costs little and loses nothing. */
+  async addApply(lane: number, from: number, to: number): Promise<void> {
+    const job: LaneJob = { v: JOB_VERSION, kind: 'apply', lane, from, to };
+    await this.lane(lane).add('apply', job, {
+      ...jobOptions,
+      deduplication: { id: 'apply', keepLastIfActive: true },
+    });
+  }
+
+  /** The rendezvous that people see: a parent in the gate queue, a barrier child in each lane queue. */
+  async addGate(journal: string, gate: GateItem): Promise<void> {
+    const parent: GateJob = { v: JOB_VERSION, kind: 'gate', gate: gate.seq, lanes: [...gate.lanes], command: gate.title };
+    await this.#flows.add({
+      name: gate.title,
+      queueName: GATE_QUEUE,
+      data: parent,
+      opts: { ...jobOptions, jobId: `gate-${journal}-${gate.seq}` },
+      children: gate.lanes.map((lane) => ({
+        name: 'barrier',
+        queueName: laneQueue(lane),
+        data: { v: JOB_VERSION, kind: 'barrier', lane, gate: gate.seq, command: gate.title } satisfies LaneJob,
+        // A child that is removed or fails must not leave its parent waiting for ever.
+        opts: { ...jobOptions, jobId: `barrier-${journal}-${gate.seq}`, ignoreDependencyOnFailure: true },
+      })),
+    });
+  }
+
+  async addIngest(): Promise<void> {
+    const options = { attempts: 1, removeOnComplete: true, removeOnFail: true, jobId: INGEST_JOB_ID };
+    await this.ingest.add('ingest', { v: JOB_VERSION, kind: 'ingest' }, options);
+  }
+
+  /** Pauses or resumes lane queues in the name of `owner`; returns how many changed. */
+  async gatePause(what: 'pause' | 'resume', owner: string, lanes: readonly number[], nowMs: number): Promise<number> {
+    const queues = lanes.map((lane) => `${this.#keys.prefix}:${laneQueue(lane)}`);
+    const keys = queues.flatMap((key) => [`${key}:meta`, `${key}:marker`, `${key}:wait`]);
+    const names = lanes.map((lane) => laneQueue(lane));
+    return Number(await runScript(this.#redis, 'pause', [this.#keys.pauses, ...keys], [what, owner, nowMs, ...names]));
+  }
+
+  async close(): Promise<void> {
+    const all = [...this.#lanes.filter((queue) => queue !== undefined), this.gate, this.ingest];
+    await Promise.allSettled([...all.map((queue) => queue.close()), this.#flows.close()]);
+  }
+
+  #queue(name: string): Queue {
+    const queue = new Queue(name, { connection: this.#redis, prefix: this.#keys.prefix });
+    // Connection trouble is reported by the connection's owner, once, not by every queue on it.
+    queue.on('error', () => {});
+    return queue;
+  }
+}

@@ -1,0 +1,19 @@
+import type { GateItem } from './item.ts';
+
+/** A gate is open iff some lane of it has not passed it. */
+export function gateIsOpen(gate: GateItem, checkpoints: readonly number[]): boolean {
+  return gate.lanes.some((lane) => (checkpoints[lane] ?? -1) < gate.seq);
+}
+
+/** Open gates before which no other open gate stands on any of their lanes. `gates` in log order. Pure. */
+export function frontGates(gates: readonly GateItem[], checkpoints: readonly number[]): GateItem[] {
+  const blocked = new Set<number>();
+  const front: GateItem[] = [];
+  for (const gate of gates) {
+    if (!gateIsOpen(gate, checkpoints)) continue;
+    if (gate.lanes.every((lane) => !blocked.has(lane))) front.push(gate);
+    for (const lane of gate.lanes) blocked.add(lane);
+    if (blocked.size >= checkpoints.length) break;
+  }
+  return front;
+}

@@ -1,0 +1,279 @@
+import type { Redis } from 'ioredis';
+import { type GateItem, type LaneItem, parseGateHeader, parseGateItem, parseLaneHeader, parseLaneItem, type RawItem } from './item.ts';
+import { JournalKeys } from './keys.ts';
+import type { LaneView } from './mark.ts';
+import { runScript } from './scripts.ts';
+
+/** One thing that a round appends: a lane's batch or marker, a gate's batch, or a dead letter. */
+export interface RoundItem {
+  readonly where: number | 'g' | 'd';
+  readonly seq: number;
+  readonly header: string;
+  readonly index: Buffer;
+  readonly commands: Buffer;
+}
+
+/** What one commit appends. Sequence numbers up to `lastSeq` are spoken for, also those that left no item. */
+export interface Round {
+  readonly lastSeq: number;
+  readonly position: string;
+  readonly timeMs: number;
+  readonly ignored: number;
+  readonly items: readonly RoundItem[];
+}
+
+export type CommitOutcome =
+  | { readonly kind: 'ok' | 'repeated'; readonly unappliedBytes: number; readonly asleep: readonly number[] }
+  | { readonly kind: 'fenced'; readonly by: string }
+  | { readonly kind: 'missing' };
+
+export interface JournalStart {
+  readonly epoch: number;
+  readonly head: number;
+  readonly position: string;
+  readonly lanes: number;
+  readonly generation: string;
+  readonly headTimeMs: number;
+  readonly tails: readonly number[];
+}
+
+export interface Snapshot {
+  readonly id: string;
+  readonly epoch: number;
+  readonly generation: string;
+  readonly lanes: number;
+  readonly head: number;
+  readonly position: string;
+  readonly headTimeMs: number;
+  readonly holder: string;
+  readonly backpressure: boolean;
+  /** Epoch in which the journal was created anew; 0 for none. */
+  readonly rebuiltAtEpoch: number;
+  readonly gateOutBytes: number;
+  readonly gateInBytes: number;
+  readonly views: readonly LaneView[];
+}
+
+export interface ResumePoint {
+  readonly seq: number;
+  readonly position: string;
+  readonly tails: readonly number[];
+}
+
+/** The durable log between the source and the lanes: Redis Streams in the queue's Redis, changed by Lua steps only. */
+export class Journal {
+  readonly keys: JournalKeys;
+  readonly #redis: Redis;
+
+  /** `redis` may re-send on reconnect: every step here can be repeated. */
+  constructor(name: string, redis: Redis) {
+    this.keys = new JournalKeys(name);
+    this.#redis = redis;
+  }
+
+  /** What is in force now; undefined when there is no journal. */
+  async inForce(): Promise<{ id: string; generation: string; lanes: number; epoch: number; head: number } | undefined> {
+    const [id, generation, lanes, epoch, head] = await this.#redis.hmget(
+      this.keys.state,
+      'id',
+      'generation',
+      'lanes',
+      'epoch',
+      'head',
+    );
+    if (!id || !generation || !lanes || !head) return undefined;
+    return { id, generation, lanes: Number(lanes), epoch: Number(epoch), head: Number(head) };
+  }
+
+  async begin(id: string, holder: string): Promise<JournalStart | 'fenced' | 'missing'> {
+    const reply = (await runScript(this.#redis, 'begin', [this.keys.state], [id, holder])) as string[];
+    if (reply[0] !== 'ok') return reply[0] === 'fenced' ? 'fenced' : 'missing';
+    return {
+      epoch: Number(reply[1]),
+      head: Number(reply[2]),
+      position: String(reply[3]),
+      lanes: Number(reply[4]),
+      generation: String(reply[5]),
+      headTimeMs: Number(reply[6]),
+      tails: reply.slice(7).map(Number),
+    };
+  }
+
+  async rebuild(options: {
+    replaces: { id: string; epoch: number } | undefined;
+    id: string;
+    generation: string;
+    lanes: number;
+    lanesBefore: number;
+    start: ResumePoint;
+    timeMs: number;
+    holder: string;
+  }): Promise<{ epoch: number } | 'fenced'> {
+    const { start, replaces } = options;
+    const logs = this.keys.logs(Math.max(options.lanes, options.lanesBefore));
+    const reply = (await runScript(
+      this.#redis,
+      'rebuild',
+      [this.keys.state, this.keys.positions, this.keys.gates, this.keys.gateCommands, this.keys.room, ...logs],
+      [
+        replaces?.id ?? '',
+        replaces?.epoch ?? '',
+        options.id,
+        options.generation,
+        options.lanes,
+        start.seq,
+        start.position,
+        options.holder,
+        options.timeMs,
+        ...Array.from({ length: options.lanes }, (_, lane) => start.tails[lane] ?? start.seq),
+      ],
+    )) as [string, number];
+    return reply[0] === 'ok' ? { epoch: Number(reply[1]) } : 'fenced';
+  }
+
+  async commit(id: string, epoch: number, lanes: number, headBefore: number, round: Round): Promise<CommitOutcome> {
+    const keys = this.keys;
+    const args: (string | number | Buffer)[] = [
+      id,
+      epoch,
+      headBefore,
+      round.lastSeq,
+      round.position,
+      round.timeMs,
+      round.ignored,
+      round.items.length,
+    ];
+    for (const item of round.items) args.push(item.where, item.seq, item.header, item.index, item.commands);
+    const reply = (await runScript(
+      this.#redis,
+      'commit',
+      [keys.state, keys.positions, keys.gates, keys.gateCommands, keys.counters, keys.deadLetters, ...keys.logs(lanes)],
+      args,
+    )) as (string | number)[];
+    if (reply[0] === 'missing') return { kind: 'missing' };
+    if (reply[0] === 'fenced') return { kind: 'fenced', by: reply.slice(1).join(' ') };
+    return {
+      kind: reply[0] === 'ok' ? 'ok' : 'repeated',
+      unappliedBytes: Number(reply[1]),
+      asleep: reply.slice(2).map(Number),
+    };
+  }
+
+  async snapshot(lanes: number, checkpoints: readonly (number | undefined)[]): Promise<Snapshot | undefined> {
+    const reply = (await runScript(
+      this.#redis,
+      'snapshot',
+      [this.keys.state, ...this.keys.logs(lanes)],
+      Array.from({ length: lanes }, (_, lane) => checkpoints[lane] ?? 0),
+    )) as unknown[];
+    if (reply[0] !== 'ok') return undefined;
+    const text = (at: number) => String(reply[at]);
+    return {
+      id: text(1),
+      epoch: Number(reply[2]),
+      generation: text(3),
+      lanes: Number(reply[4]),
+      head: Number(reply[5]),
+      position: text(6),
+      headTimeMs: Number(reply[7]),
+      holder: text(8),
+      backpressure: text(9) === '1',
+      rebuiltAtEpoch: Number(reply[10]),
+      gateOutBytes: Number(reply[11]),
+      gateInBytes: Number(reply[12]),
+      views: (reply.slice(13) as string[][]).map(laneView),
+    };
+  }
+
+  async resumePoint(id: string, seq: number): Promise<ResumePoint | undefined> {
+    const reply = await runScript(this.#redis, 'resume-point', [this.keys.state, this.keys.positions], [id, seq]);
+    if (reply === null) return undefined;
+    const [before, position, tails] = reply as [string, string, string];
+    return { seq: Number(before), position, tails: tails.split(',').map(Number) };
+  }
+
+  /** Items of a lane behind `after`, oldest first. */
+  async readLane(lane: number, after: number, itemsMax: number): Promise<LaneItem[]> {
+    const reply = await this.#redis.callBuffer('XRANGE', this.keys.log(lane), `(${after}-0`, '+', 'COUNT', itemsMax);
+    return (reply as unknown as RawItem[]).map(parseLaneItem);
+  }
+
+  async readGate(seq: number): Promise<GateItem | undefined> {
+    const id = `${seq}-0`;
+    const [headers, commands] = (await Promise.all([
+      this.#redis.callBuffer('XRANGE', this.keys.gates, id, id),
+      this.#redis.callBuffer('XRANGE', this.keys.gateCommands, id, id),
+    ])) as unknown as [RawItem[], RawItem[]];
+    const [header] = headers;
+    const [bytes] = commands;
+    return header && bytes && parseGateItem(seq, String(header[1][1]), bytes[1]);
+  }
+
+  /** Gates behind `after`, oldest first, without their bytes. */
+  async gatesBehind(after: number, itemsMax: number): Promise<GateItem[]> {
+    const found = await this.#redis.xrange(this.keys.gates, `(${after}-0`, '+', 'COUNT', itemsMax);
+    return found.map(([id, fields]) => parseGateHeader(id, String(fields[1])));
+  }
+
+  async progress(id: string, step: {
+    where: number | 'g';
+    seq: number;
+    outBytes: number;
+    applied: number;
+    gates: number;
+    wakeBelowBytes: number;
+  }): Promise<void> {
+    await runScript(
+      this.#redis,
+      'progress',
+      [this.keys.state, this.keys.counters, this.keys.room],
+      [id, step.where, step.seq, step.outBytes, step.applied, step.gates, step.wakeBelowBytes],
+    );
+  }
+
+  /** Replies of this lane are read through this seq, as far as the journal knows. */
+  async seenThrough(id: string, lane: number): Promise<{ seen: number | undefined; tail: number } | undefined> {
+    const [inForce, seen, tail] = await this.#redis.hmget(this.keys.state, 'id', `seen:${lane}`, `tail:${lane}`);
+    if (inForce !== id) return undefined;
+    return { seen: seen === null || seen === undefined ? undefined : Number(seen), tail: Number(tail ?? 0) };
+  }
+
+  async wake(lane: number): Promise<void> {
+    await this.#redis.hset(this.keys.state, `awake:${lane}`, '1');
+  }
+
+  /** False when more was appended behind `tail` meanwhile: the caller goes on. */
+  async sleep(id: string, lane: number, tail: number, how: 'idle' | 'gate'): Promise<boolean> {
+    return (await runScript(this.#redis, 'sleep', [this.keys.state], [id, lane, tail, how])) === 1;
+  }
+
+  /** Un-parks lanes; their tails, or undefined when the journal is another one. */
+  async unpark(id: string, lanes: readonly number[]): Promise<number[] | undefined> {
+    const reply = await runScript(this.#redis, 'announce', [this.keys.state], [id, ...lanes]);
+    return reply === null ? undefined : (reply as string[]).map(Number);
+  }
+
+  /** Unapplied bytes; says that ingest waits while they are at or above `limitBytes`. */
+  async room(id: string, lanes: number, limitBytes: number): Promise<number | undefined> {
+    const reply = await runScript(this.#redis, 'room', [this.keys.state, this.keys.room], [id, lanes, limitBytes]);
+    return reply === null ? undefined : Number(reply);
+  }
+
+  async trim(id: string, lanes: number, seq: number): Promise<number> {
+    const keys = [this.keys.state, this.keys.positions, this.keys.gates, this.keys.gateCommands, ...this.keys.logs(lanes)];
+    return Number(await runScript(this.#redis, 'trim', keys, [id, seq]));
+  }
+}
+
+function laneView(row: string[], lane: number): LaneView {
+  const [tail, inBytes, outBytes, seen, awake, nextId, header] = row;
+  return {
+    lane,
+    tail: Number(tail),
+    inBytes: Number(inBytes),
+    outBytes: Number(outBytes),
+    seen: seen === '' ? undefined : Number(seen),
+    awake: String(awake),
+    next: nextId === undefined || header === undefined ? undefined : parseLaneHeader(nextId, header),
+  };
+}

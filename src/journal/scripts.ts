@@ -1,0 +1,48 @@
+import { createHash } from 'node:crypto';
+import { readFileSync } from 'node:fs';
+import type { Redis } from 'ioredis';
+
+type ScriptName =
+  | 'announce'
+  | 'begin'
+  | 'commit'
+  | 'pause'
+  | 'progress'
+  | 'rebuild'
+  | 'resume-point'
+  | 'room'
+  | 'sleep'
+  | 'snapshot'
+  | 'trim';
+
+interface Script {
+  readonly text: string;
+  readonly sha: string;
+}
+
+const loaded = new Map<ScriptName, Script>();
+
+function script(name: ScriptName): Script {
+  const known = loaded.get(name);
+  if (known) return known;
+  const text = readFileSync(new URL(`./${name}.lua`, import.meta.url), 'utf8');
+  const fresh = { text, sha: createHash('sha1').update(text).digest('hex') };
+  loaded.set(name, fresh);
+  return fresh;
+}
+
+/** Runs one of the atomic steps in this folder. A server that has lost its script cache is given the text again. */
+export async function runScript(
+  redis: Redis,
+  name: ScriptName,
+  keys: readonly string[],
+  args: readonly (string | number | Buffer)[],
+): Promise<unknown> {
+  const { text, sha } = script(name);
+  try {
+    return await redis.call('EVALSHA', sha, keys.length, ...keys, ...args);
+  } catch (error) {
+    if (!(error instanceof Error) || !error.message.startsWith('NOSCRIPT')) throw error;
+    return await redis.call('EVAL', text, keys.length, ...keys, ...args);
+  }
+}

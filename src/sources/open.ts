@@ -1,0 +1,44 @@
+import type { EndpointSecrets } from '../runtime/endpoint.ts';
+import { ConfigurationError } from '../runtime/errors.ts';
+import { parseStreamUrl } from './redis-stream/url.ts';
+import { RedisStreamSource } from './redis-stream.ts';
+import type { Source } from './source.ts';
+
+export interface OpenSourceOptions {
+  /** The pipeline. */
+  readonly name: string;
+  readonly trimSource?: boolean;
+  /** About how much a chunk weighs. */
+  readonly chunkBytes?: number;
+  /** What is kept out of the URL. */
+  readonly secrets?: EndpointSecrets;
+  readonly onNotice?: (text: string) => void;
+}
+
+type Open = (url: string, options: OpenSourceOptions) => Source;
+
+/** scheme -> source; a new kind of source is a line here. */
+const SOURCES: Readonly<Record<string, Open>> = {
+  'redis-stream': openRedisStream,
+  'rediss-stream': openRedisStream,
+};
+
+/**
+ * Chooses the source by the URL's scheme. Connects to nothing.
+ * @throws ConfigurationError for what the URL gets wrong, all of it at once.
+ */
+export function openSource(url: string, options: OpenSourceOptions): Source {
+  const scheme = /^([a-z][a-z0-9+.-]*):\/\//i.exec(url)?.[1]?.toLowerCase();
+  const open = scheme === undefined || !Object.hasOwn(SOURCES, scheme) ? undefined : SOURCES[scheme];
+  if (open === undefined) {
+    const known = Object.keys(SOURCES).join('://, ');
+    const what = scheme === undefined ? 'not a URL' : `nothing reads ${scheme}://`;
+    throw new ConfigurationError([`--source: ${what}; there is ${known}://`]);
+  }
+  return open(url, options);
+}
+
+function openRedisStream(url: string, options: OpenSourceOptions): Source {
+  const { key, endpoint } = parseStreamUrl('--source', url, options.secrets);
+  return new RedisStreamSource({ ...options, endpoint, key });
+}

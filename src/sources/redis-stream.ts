@@ -1,0 +1,283 @@
+// A Redis Stream as source: entries are read in order behind a position, every chunk is judged for loss before it is
+// yielded (redis-stream/loss.ts), and progress is shown at the source as a consumer group (redis-stream/group.ts).
+//
+// read:  open a session
+//        look ------> judge ------> ask for the next look ------> yield the chunk ------> await that look, again
+//                       |
+//                       +-- lost, rewound, wrong type: StopError
+//
+// A session never reconnects. On any trouble `read` throws, and the caller reads on from its own position; the control
+// session (acknowledge, head, ...) is opened when it is needed and thrown away when it has ended.
+
+import { compareIds } from '../binlog/stream-id.ts';
+import type { Endpoint } from '../runtime/endpoint.ts';
+import { AbortedError, StopError } from '../runtime/errors.ts';
+import { isReplyError, Session } from './redis-stream/connection.ts';
+import { readEntry } from './redis-stream/entry.ts';
+import { ProgressGroup } from './redis-stream/group.ts';
+import { judge, type Look, positionIsGone, type Verdict } from './redis-stream/loss.ts';
+import { formatPlace, type Place, parsePlace, readThrough, ZERO_ID } from './redis-stream/position.ts';
+import { CountTuner, type RawEntry, type Reading, readBehind, snapshotOf } from './redis-stream/reader.ts';
+import type { Snapshot } from './redis-stream/snapshot.ts';
+import type { Entry, From, Position, Source, SourceHead, SourceStart } from './source.ts';
+
+const CHUNK_BYTES = 1024 * 1024;
+
+export interface RedisStreamOptions {
+  readonly endpoint: Endpoint;
+  readonly key: Buffer | string;
+  /** The pipeline: names the consumer group. */
+  readonly name: string;
+  /** Delete from the stream what is acknowledged and read by every other group. */
+  readonly trimSource?: boolean;
+  /** About how much a chunk weighs. */
+  readonly chunkBytes?: number;
+  /** Something an operator should know, said once per topic. */
+  readonly onNotice?: (text: string) => void;
+}
+
+export class RedisStreamSource implements Source {
+  readonly kind = 'redis-stream';
+  readonly identity: string;
+  readonly display: string;
+  readonly #endpoint: Endpoint;
+  readonly #key: Buffer;
+  readonly #keyText: string;
+  readonly #name: string;
+  readonly #trimSource: boolean;
+  readonly #chunkBytes: number;
+  readonly #onNotice: (text: string) => void;
+  readonly #group: ProgressGroup;
+  #control: Promise<Session> | undefined;
+  #closed = false;
+  #toldOldServer = false;
+
+  constructor(options: RedisStreamOptions) {
+    this.#endpoint = options.endpoint;
+    this.#key = Buffer.from(options.key);
+    this.#keyText = printable(this.#key);
+    this.#name = options.name;
+    this.#trimSource = options.trimSource ?? false;
+    this.#chunkBytes = options.chunkBytes ?? CHUNK_BYTES;
+    this.#onNotice = options.onNotice ?? (() => {});
+    this.#group = new ProgressGroup({ key: this.#key, pipeline: options.name, onNotice: this.#onNotice });
+    this.identity = `redis-stream:${options.endpoint.db}/${this.#keyText}`;
+    this.display = options.endpoint.display;
+  }
+
+  async resolve(from: From): Promise<SourceStart> {
+    if (from !== 'beginning' && from !== 'now') return { position: formatPlace(parsePlace(from)) };
+    const snapshot = await this.#snapshot();
+    const place = from === 'now' ? endOf(snapshot) : beginningOf(snapshot);
+    return { position: formatPlace({ ...place, taken: undefined }) };
+  }
+
+  async head(): Promise<SourceHead> {
+    const snapshot = await this.#snapshot();
+    // XSETID can put last-generated-id where no entry is; then a position would never reach it.
+    const id = snapshot?.lastId ?? snapshot?.lastGeneratedId ?? ZERO_ID;
+    const entriesRead = snapshot === undefined ? 0 : snapshot.entriesAdded;
+    return { position: formatPlace({ id, taken: undefined, entriesRead, holesThrough: undefined }) };
+  }
+
+  covers(position: Position, head: Position): boolean {
+    const at = parsePlace(position);
+    const end = parsePlace(head);
+    const order = compareIds(at.id, end.id);
+    if (order > 0 || (order === 0 && at.taken === undefined)) return true;
+    return at.entriesRead !== undefined && end.entriesRead !== undefined && at.entriesRead >= end.entriesRead;
+  }
+
+  positionInside(entry: Entry, taken: number): Position {
+    const place = parsePlace(entry.position);
+    const entriesRead = place.entriesRead === undefined ? undefined : place.entriesRead - 1;
+    return formatPlace({ ...place, taken, entriesRead });
+  }
+
+  async *read(position: Position, signal: AbortSignal): AsyncIterable<readonly Entry[]> {
+    if (signal.aborted) return;
+    let place = parsePlace(position);
+    let session: Session | undefined;
+    const abort = () => session?.close();
+    try {
+      session = await Session.open(this.#endpoint, `lanegate:${this.#name}:source`, signal);
+      if (signal.aborted) return;
+      signal.addEventListener('abort', abort, { once: true });
+      const tuner = new CountTuner(this.#chunkBytes);
+      let wasGone = false;
+      let next = this.#look(session, place, { count: tuner.count, wait: false });
+      for (;;) {
+        const reading = await next;
+        const verdict = this.#judge(place, reading, wasGone);
+        const chunk = chunkOf(reading.entries, place, verdict.entriesRead);
+        tuner.observe(chunk.entries.length, chunk.bytes);
+        wasGone = chunk.entries.length === 0 && positionIsGone(place, reading.snapshot);
+        place = chunk.place;
+        next = this.#look(session, place, { count: tuner.count, wait: reading.sawEnd });
+        // Awaited only after the consumer has come back, perhaps never.
+        next.catch(() => {});
+        if (chunk.entries.length > 0) yield chunk.entries;
+        if (signal.aborted) return;
+      }
+    } catch (error) {
+      if (signal.aborted) return;
+      throw session === undefined ? error : this.#explain(session, error);
+    } finally {
+      signal.removeEventListener('abort', abort);
+      session?.close();
+    }
+  }
+
+  async acknowledge(position: Position): Promise<void> {
+    const place = parsePlace(position);
+    await this.#ask(async ({ redis }) => {
+      await this.#group.move(redis, place);
+      if (this.#trimSource) await this.#group.trim(redis, place);
+    });
+  }
+
+  async serverId(): Promise<string | undefined> {
+    const server = await this.#ask(({ redis }) => redis.info('server'));
+    return /^run_id:(\w+)/m.exec(server)?.[1];
+  }
+
+  async forget(apply: boolean): Promise<readonly string[]> {
+    const snapshot = await this.#snapshot();
+    if (snapshot === undefined) return [];
+    return this.#ask(async ({ redis }) => {
+      if (!(await this.#group.exists(redis))) return [];
+      if (apply) await this.#group.destroy(redis);
+      return [`consumer group ${this.#group.name} of the stream ${this.#keyText} at ${this.display}`];
+    });
+  }
+
+  async close(): Promise<void> {
+    this.#closed = true;
+    const control = this.#control;
+    this.#control = undefined;
+    await control?.then((session) => session.close()).catch(() => {});
+  }
+
+  #look(session: Session, place: Place, options: { count: number; wait: boolean }): Promise<Reading> {
+    return readBehind(session, this.#key, readThrough(place), options);
+  }
+
+  #judge(place: Place, reading: Reading, wasGone: boolean): Extract<Verdict, { kind: 'whole' }> {
+    const { snapshot, entries, sawEnd } = reading;
+    if (snapshot !== undefined && snapshot.entriesAdded === undefined && !this.#toldOldServer) {
+      this.#toldOldServer = true;
+      this.#onNotice(
+        `the source ${this.display} is older than Redis 7.0: that entries are lost before they are read cannot be excluded`,
+      );
+    }
+    const firstFound = entries[0]?.[0].toString('latin1');
+    const look: Look = { snapshot, found: entries.length, firstFound, sawEnd, wasGone };
+    const verdict = judge(place, look);
+    if (verdict.kind === 'lost')
+      throw this.#lost(place, firstFound ?? snapshot?.lastGeneratedId ?? ZERO_ID, verdict);
+    if (verdict.kind === 'rewound') throw this.#rewound(place, verdict.why);
+    return verdict;
+  }
+
+  #lost(place: Place, to: string, { count }: { readonly count: number | undefined }): StopError {
+    const many = count === undefined ? 'entries' : count === 1 ? '1 entry' : `${count} entries`;
+    const sure = count === undefined ? ' (or cannot be shown to be whole)' : '';
+    return new StopError(
+      'SOURCE_LOST',
+      `${many} of the stream ${this.#keyText} behind ${place.id} and up to ${to} were deleted before they were read${sure}`,
+      {
+        hint: this.#startOver(),
+        facts: { from: formatPlace(place), to, ...(count === undefined ? {} : { count }) },
+      },
+    );
+  }
+
+  #rewound(place: Place, why: string): StopError {
+    return new StopError(
+      'SOURCE_REWOUND',
+      `the stream ${this.#keyText} was read up to ${place.id} and is another one now: ${why}`,
+      { hint: this.#startOver(), facts: { from: formatPlace(place) } },
+    );
+  }
+
+  #startOver(): string {
+    return `restore the stream, or start over: lanegate reset --name ${this.#name}, then lanegate run --from beginning`;
+  }
+
+  #explain(session: Session, error: unknown): unknown {
+    if (error instanceof StopError) return error;
+    if (!isReplyError(error) || !error.message.startsWith('WRONGTYPE')) return session.explain(error);
+    return new StopError('SOURCE_TYPE', `the key ${this.#keyText} at ${this.display} is no stream`, {
+      hint: `name the key of a stream: --source "...?key=NAME" (redis-cli TYPE ${this.#keyText} shows what it is)`,
+      cause: error,
+    });
+  }
+
+  #snapshot(): Promise<Snapshot | undefined> {
+    return this.#ask(async ({ redis }) => {
+      const info = await redis.callBuffer('XINFO', 'STREAM', this.#key).catch((error: Error) => {
+        if (isReplyError(error)) return error;
+        throw error;
+      });
+      return snapshotOf(info);
+    });
+  }
+
+  async #ask<T>(work: (session: Session) => Promise<T>): Promise<T> {
+    if (this.#closed) throw new AbortedError('the source is closed');
+    this.#control ??= Session.open(this.#endpoint, `lanegate:${this.#name}:control`);
+    const control = this.#control;
+    let session: Session | undefined;
+    try {
+      session = await control;
+      return await work(session);
+    } catch (error) {
+      if ((session === undefined || session.ended) && this.#control === control) this.#control = undefined;
+      throw session === undefined ? error : this.#explain(session, error);
+    }
+  }
+}
+
+function beginningOf(snapshot: Snapshot | undefined): Omit<Place, 'taken'> {
+  if (snapshot === undefined) return { id: ZERO_ID, entriesRead: 0, holesThrough: undefined };
+  const { entriesAdded, length, maxDeletedId } = snapshot;
+  return {
+    id: ZERO_ID,
+    entriesRead: entriesAdded === undefined ? undefined : entriesAdded - length,
+    holesThrough: maxDeletedId === ZERO_ID ? undefined : maxDeletedId,
+  };
+}
+
+function endOf(snapshot: Snapshot | undefined): Omit<Place, 'taken'> {
+  if (snapshot === undefined) return { id: ZERO_ID, entriesRead: 0, holesThrough: undefined };
+  return { id: snapshot.lastGeneratedId, entriesRead: snapshot.entriesAdded, holesThrough: undefined };
+}
+
+interface Chunk {
+  readonly entries: readonly Entry[];
+  readonly bytes: number;
+  /** Behind the last entry. */
+  readonly place: Place;
+}
+
+function chunkOf(raw: readonly RawEntry[], from: Place, entriesRead: number | undefined): Chunk {
+  const entries: Entry[] = [];
+  let place: Place = { ...from, entriesRead };
+  let bytes = 0;
+  for (const [idBytes, fields] of raw) {
+    const id = idBytes.toString('latin1');
+    const skip = place.id === id ? (place.taken ?? 0) : 0;
+    const read = place.entriesRead === undefined ? undefined : place.entriesRead + 1;
+    place = { id, taken: undefined, entriesRead: read, holesThrough: place.holesThrough };
+    entries.push(readEntry(id, fields, formatPlace(place), skip));
+    for (const field of fields) bytes += field.length;
+  }
+  return { entries, bytes, place };
+}
+
+/** Bytes that are not plain text are percent-encoded, as in the URL. */
+function printable(bytes: Buffer): string {
+  return bytes.toString('latin1').replace(/[^\w.:{}/-]/g, (byte) => {
+    return `%${byte.charCodeAt(0).toString(16).toUpperCase().padStart(2, '0')}`;
+  });
+}

@@ -1,0 +1,316 @@
+// One TCP connection to the target: the session that a WATCH belongs to.
+//
+// It never reconnects and never sends anything twice. Whatever breaks it (the server, the network, a timeout, bytes that
+// are not a reply) ends it for good: everything pending is rejected with ConnectionLost, and only the checkpoints can
+// tell what was applied. A client that re-sends MULTI..EXEC without its WATCH applies a batch twice.
+//
+// Calls need not wait for each other. What is issued in one turn of the event loop leaves in one writev, and replies are
+// matched in order, so that a chunk's EXEC and the next chunk's WATCH, GET and MULTI share a round trip. Memory is
+// bounded by the callers: nothing here limits how much they issue before they await.
+
+import assert from 'node:assert/strict';
+import { connect, type Socket } from 'node:net';
+import { connect as connectTls } from 'node:tls';
+import type { Endpoint } from '../runtime/endpoint.ts';
+import { AbortedError } from '../runtime/errors.ts';
+import { type BatchOutcome, type Reply, ReplyError } from './replies.ts';
+import { type Expectation, ReplyReader } from './reply-reader.ts';
+
+const KEEP_ALIVE_DELAY_MS = 10_000;
+const REPLY_BYTES_MAX = 64 * 1024 * 1024;
+const EXEC = Buffer.from('*1\r\n$4\r\nEXEC\r\n');
+
+export type Argument = Buffer | string | number;
+
+export interface ConnectionOptions {
+  /** Shown by CLIENT LIST; a server that does not know CLIENT SETNAME is not asked twice. */
+  readonly name?: string | undefined;
+  /** For the whole opening: TCP, TLS, AUTH and SELECT. */
+  readonly connectTimeoutMs: number;
+  readonly replyTimeoutMs: number;
+  /** Of a reply that is read as a value; larger ones end the connection. 64 MiB if not given. */
+  readonly maxReplyBytes?: number | undefined;
+  /** Ends the opening, not the open connection. */
+  readonly signal?: AbortSignal | undefined;
+}
+
+export interface CallOptions {
+  readonly timeoutMs?: number | undefined;
+}
+
+/** The connection is gone, or was before the call. */
+export class ConnectionLost extends Error {
+  override readonly name = 'ConnectionLost';
+  /** False only if no byte of the call can have reached the server; true means that the outcome is unknown. */
+  readonly sent: boolean;
+
+  constructor(message: string, options: { sent: boolean; cause?: unknown }) {
+    super(message, { cause: options.cause });
+    this.sent = options.sent;
+  }
+}
+
+type Pending = Expectation & {
+  readonly reject: (error: Error) => void;
+  readonly deadline: number;
+  /** The turn of the write that carries it. */
+  readonly turn: number;
+};
+
+export class TargetConnection {
+  readonly #endpoint: Endpoint;
+  readonly #socket: Socket;
+  readonly #reader: ReplyReader;
+  readonly #replyTimeoutMs: number;
+  readonly #pending: Pending[] = [];
+  #outgoing: Buffer[] = [];
+  #turn = 0;
+  #timer: NodeJS.Timeout | undefined;
+  #timerDue = Infinity;
+  #closed = false;
+  #closeReason: Error | undefined;
+
+  private constructor(endpoint: Endpoint, socket: Socket, options: ConnectionOptions) {
+    this.#endpoint = endpoint;
+    this.#socket = socket;
+    this.#reader = new ReplyReader(options.maxReplyBytes ?? REPLY_BYTES_MAX);
+    this.#replyTimeoutMs = options.replyTimeoutMs;
+    socket.setNoDelay(true);
+    socket.setKeepAlive(true, KEEP_ALIVE_DELAY_MS);
+    socket.on('data', (bytes) => this.#onBytes(bytes));
+    socket.on('error', (error) => this.#lose(`lost: ${codeOf(error)}`, error));
+    socket.on('close', () => this.#lose('closed by the server'));
+  }
+
+  /**
+   * Connects, authenticates and selects `endpoint.db`.
+   * @throws ConnectionLost; ReplyError with the server's code (`WRONGPASS`, `NOAUTH`, `LOADING`); AbortedError
+   */
+  static async open(endpoint: Endpoint, options: ConnectionOptions): Promise<TargetConnection> {
+    const stopped = () => options.signal?.aborted ?? false;
+    if (stopped()) throw new AbortedError('connecting was stopped');
+    const { socket, deadline } = await connected(endpoint, options);
+    const connection = new TargetConnection(endpoint, socket, options);
+    const onAbort = () => connection.#lose('opening was stopped');
+    options.signal?.addEventListener('abort', onAbort);
+    try {
+      await connection.#greet(options.name, Math.max(1, deadline - performance.now()));
+      return connection;
+    } catch (error) {
+      connection.close();
+      throw stopped() ? new AbortedError('connecting was stopped') : error;
+    } finally {
+      options.signal?.removeEventListener('abort', onAbort);
+    }
+  }
+
+  get closed(): boolean {
+    return this.#closed;
+  }
+
+  /** Why the connection ended; undefined while it is open and after `close()`. */
+  get closeReason(): Error | undefined {
+    return this.#closeReason;
+  }
+
+  /** Error replies are values. Rejects with ConnectionLost only. */
+  call(args: readonly Argument[], options: CallOptions = {}): Promise<Reply> {
+    return this.#issue(options, (resolve) => ({
+      parts: [encodeCommands([args])],
+      expectation: { kind: 'replies', count: 1, resolve: (replies) => resolve(replies[0] ?? null) },
+    }));
+  }
+
+  /** One reply for each command, in order. */
+  callMany(commands: readonly (readonly Argument[])[], options: CallOptions = {}): Promise<Reply[]> {
+    if (commands.length === 0) return Promise.resolve([]);
+    return this.#issue(options, (resolve) => ({
+      parts: [encodeCommands(commands)],
+      expectation: { kind: 'replies', count: commands.length, resolve },
+    }));
+  }
+
+  /**
+   * Sends `parts`, which hold exactly `commands` encoded commands for a MULTI that is already open, and EXEC. The parts
+   * must not change before the promise settles.
+   */
+  execBatch(parts: readonly Buffer[], commands: number, options: CallOptions = {}): Promise<BatchOutcome> {
+    assert(commands >= 0 && Number.isInteger(commands));
+    return this.#issue(options, (resolve) => ({
+      parts: [...parts, EXEC],
+      expectation: { kind: 'batch', count: commands, resolve },
+    }));
+  }
+
+  /** Idempotent. What is pending is rejected. */
+  close(): void {
+    this.#end('closed on this side', undefined);
+  }
+
+  #issue<T>(
+    options: CallOptions,
+    prepare: (resolve: (value: T) => void) => { parts: readonly Buffer[]; expectation: Expectation },
+  ): Promise<T> {
+    const promise = new Promise<T>((resolve, reject) => {
+      if (this.#closed) {
+        reject(this.#lost('is closed', false, this.#closeReason));
+        return;
+      }
+      const { parts, expectation } = prepare(resolve);
+      const deadline = performance.now() + (options.timeoutMs ?? this.#replyTimeoutMs);
+      this.#pending.push({ ...expectation, reject, deadline, turn: this.#turn });
+      this.#watchDeadline(deadline);
+      if (this.#outgoing.length === 0) process.nextTick(() => this.#flush());
+      for (const part of parts) this.#outgoing.push(part);
+    });
+    // A lost connection rejects every pending call at once; a caller that stops at the first one it awaits must not
+    // bring the process down with an unhandled rejection of the others.
+    promise.catch(() => {});
+    return promise;
+  }
+
+  #flush(): void {
+    if (this.#closed) return;
+    this.#turn++;
+    this.#socket.cork();
+    for (const part of this.#outgoing) this.#socket.write(part);
+    this.#socket.uncork();
+    this.#outgoing = [];
+  }
+
+  #onBytes(bytes: Buffer): void {
+    if (this.#closed) return;
+    try {
+      this.#reader.feed(bytes, this.#pending);
+    } catch (error) {
+      this.#lose(`sent what cannot be read: ${(error as Error).message}`, error);
+    }
+  }
+
+  // One timer serves all calls: it is moved only for a deadline that comes before the one it waits for.
+  #watchDeadline(deadline: number): void {
+    if (deadline >= this.#timerDue) return;
+    clearTimeout(this.#timer);
+    this.#timerDue = deadline;
+    // After this process was held up itself, replies may be waiting in the socket: they are read before the verdict.
+    this.#timer = setTimeout(
+      () => setImmediate(() => this.#onTimer()),
+      Math.max(1, deadline - performance.now()),
+    );
+  }
+
+  #onTimer(): void {
+    if (this.#closed) return;
+    clearTimeout(this.#timer);
+    this.#timerDue = Infinity;
+    const now = performance.now();
+    let earliest = Infinity;
+    for (const pending of this.#pending) earliest = Math.min(earliest, pending.deadline);
+    if (earliest <= now) this.#lose('did not reply in time');
+    else if (earliest !== Infinity) this.#watchDeadline(earliest);
+  }
+
+  #lose(how: string, cause?: unknown): void {
+    if (!this.#closed) this.#end(how, this.#lost(how, true, cause));
+  }
+
+  #end(how: string, reason: Error | undefined): void {
+    if (this.#closed) return;
+    this.#closed = true;
+    this.#closeReason = reason;
+    clearTimeout(this.#timer);
+    this.#socket.destroy();
+    this.#outgoing = [];
+    for (const pending of this.#pending.splice(0)) {
+      pending.reject(this.#lost(how, pending.turn < this.#turn, reason?.cause));
+    }
+  }
+
+  #lost(how: string, sent: boolean, cause: unknown): ConnectionLost {
+    return new ConnectionLost(`${this.#endpoint.display} ${how}`, { sent, cause });
+  }
+
+  async #greet(name: string | undefined, timeoutMs: number): Promise<void> {
+    const { username, password, db, display } = this.#endpoint;
+    const auth =
+      password === undefined ? [] : [['AUTH', ...(username === undefined ? [] : [username]), password]];
+    const setName = name === undefined ? [] : [['CLIENT', 'SETNAME', name]];
+    const replies = await this.callMany([...auth, ['SELECT', db], ...setName], { timeoutMs });
+    if (auth.length > 0) {
+      const reply = replies.shift();
+      if (reply instanceof ReplyError) throw refusedCredentials(display, reply);
+    }
+    const selected = replies.shift();
+    if (selected instanceof ReplyError)
+      throw new ReplyError(`${selected.message} (SELECT ${db} at ${display})`);
+  }
+}
+
+/** A server may quote the arguments of a command that it refuses, cut to any length: of AUTH only the code is repeated. */
+function refusedCredentials(display: string, reply: ReplyError): ReplyError {
+  const code = /^[A-Z]{1,32}$/.test(reply.code) ? reply.code : 'ERR';
+  const why = reply.message.includes('without any password configured')
+    ? 'it has no password configured'
+    : 'AUTH failed';
+  return new ReplyError(`${code} ${display} refused the credentials: ${why}`);
+}
+
+function connected(
+  endpoint: Endpoint,
+  options: ConnectionOptions,
+): Promise<{ socket: Socket; deadline: number }> {
+  const { host, port, tls, display } = endpoint;
+  const deadline = performance.now() + options.connectTimeoutMs;
+  return new Promise((resolve, reject) => {
+    const socket = tls === undefined ? connect({ host, port }) : connectTls({ ...tls, host, port });
+    const settle = () => {
+      clearTimeout(timer);
+      options.signal?.removeEventListener('abort', onAbort);
+      socket.removeListener('error', onError);
+    };
+    const fail = (error: Error) => {
+      settle();
+      // A refused address of a host with several may report its error after this.
+      socket.on('error', () => {});
+      socket.destroy();
+      reject(error);
+    };
+    const onError = (cause: Error) =>
+      fail(new ConnectionLost(`cannot connect to ${display}: ${codeOf(cause)}`, { sent: false, cause }));
+    const onAbort = () => fail(new AbortedError('connecting was stopped'));
+    const timer = setTimeout(
+      () => fail(new ConnectionLost(`cannot connect to ${display}: no answer in time`, { sent: false })),
+      options.connectTimeoutMs,
+    );
+    socket.on('error', onError);
+    options.signal?.addEventListener('abort', onAbort);
+    socket.once(tls === undefined ? 'connect' : 'secureConnect', () => {
+      settle();
+      resolve({ socket, deadline });
+    });
+  });
+}
+
+function codeOf(error: Error): string {
+  const { code } = error as NodeJS.ErrnoException;
+  return code ?? error.message;
+}
+
+function encodeCommands(commands: readonly (readonly Argument[])[]): Buffer {
+  const parts: Buffer[] = [];
+  let text = '';
+  for (const args of commands) {
+    text += `*${args.length}\r\n`;
+    for (const arg of args) {
+      if (Buffer.isBuffer(arg)) {
+        parts.push(Buffer.from(`${text}$${arg.length}\r\n`), arg);
+        text = '\r\n';
+      } else {
+        const word = String(arg);
+        text += `$${Buffer.byteLength(word)}\r\n${word}\r\n`;
+      }
+    }
+  }
+  parts.push(Buffer.from(text));
+  return Buffer.concat(parts);
+}

@@ -1,0 +1,109 @@
+import { randomBytes } from 'node:crypto';
+import { z } from 'zod';
+
+// What the pipeline keeps in the target, in the same EXEC as the data: identity, low-water mark and one
+// checkpoint per lane. Together with the source it is enough to go on from (I5).
+
+/** Log commands must not touch keys under this prefix. */
+export const RESERVED_PREFIX = 'lanegate:';
+
+export const FORMAT = 1;
+
+const identitySchema = z.strictObject({
+  format: z.literal(FORMAT),
+  pipeline: z.string(),
+  source: z.string(),
+  from: z.string(),
+  lanes: z.int().min(1),
+  routing: z.string(),
+  generation: z.string(),
+  journal: z.string(),
+  /** Commands that the target has and the shipped table has not, as CommandTable.additions() writes them. */
+  commands: z.string(),
+  graceMs: z.number(),
+});
+
+/** Who writes here. `routing` is the fingerprint of everything that decides which lanes a command needs. */
+export type Identity = z.infer<typeof identitySchema>;
+
+const markSchema = z.strictObject({
+  generation: z.string(),
+  mark: z.int(),
+  /** Resume position at or before the mark, the seq before it, and the lanes' tails there. */
+  position: z.string(),
+  seq: z.int(),
+  tails: z.array(z.int()),
+  timeMs: z.number(),
+});
+
+/** Everything up to `mark` is applied. */
+export type Mark = z.infer<typeof markSchema>;
+
+export interface Checkpoint {
+  readonly generation: string;
+  readonly seq: number;
+}
+
+export class ControlKeys {
+  readonly prefix: string;
+  readonly identity: string;
+  readonly mark: string;
+
+  constructor(name: string) {
+    this.prefix = `${RESERVED_PREFIX}${name}:`;
+    this.identity = `${this.prefix}identity`;
+    this.mark = `${this.prefix}mark`;
+  }
+
+  checkpoint(lane: number): string {
+    return `${this.prefix}ck:${lane}`;
+  }
+
+  checkpoints(lanes: number): string[] {
+    return Array.from({ length: lanes }, (_, lane) => this.checkpoint(lane));
+  }
+
+  all(lanes: number): string[] {
+    return [this.identity, this.mark, ...this.checkpoints(lanes)];
+  }
+}
+
+export function formatCheckpoint(checkpoint: Checkpoint): string {
+  return `${checkpoint.generation}:${checkpoint.seq}`;
+}
+
+/** Undefined for anything that is not a checkpoint: the caller stops, it never starts from 0. */
+export function parseCheckpoint(text: string): Checkpoint | undefined {
+  const found = /^(\d+\.[0-9a-f]+):(\d+)$/.exec(text);
+  if (!found?.[1]) return undefined;
+  return { generation: found[1], seq: Number(found[2]) };
+}
+
+/** A counter and a random suffix, compared whole. */
+export function nextGeneration(current: string | undefined): string {
+  const counter = current === undefined ? 0 : Number.parseInt(current, 10);
+  return `${counter + 1}.${randomBytes(4).toString('hex')}`;
+}
+
+export function newJournalId(): string {
+  return `j${randomBytes(8).toString('hex')}`;
+}
+
+export function parseIdentity(text: string): Identity | undefined {
+  return parseAs(identitySchema, text);
+}
+
+export function parseMark(text: string): Mark | undefined {
+  return parseAs(markSchema, text);
+}
+
+function parseAs<T>(schema: z.ZodType<T>, text: string): T | undefined {
+  let value: unknown;
+  try {
+    value = JSON.parse(text);
+  } catch {
+    return undefined;
+  }
+  const parsed = schema.safeParse(value);
+  return parsed.success ? parsed.data : undefined;
+}
