@@ -12,7 +12,11 @@ const GATES_AHEAD = 64;
 export async function announce(
   context: PipelineContext,
   checkpoints: readonly number[],
-  options: { readonly everyLane?: boolean; readonly except?: number | undefined; readonly unpark?: readonly number[] } = {},
+  options: {
+    readonly everyLane?: boolean;
+    readonly except?: number | undefined;
+    readonly unpark?: readonly number[];
+  } = {},
 ): Promise<Snapshot | undefined> {
   const { journal, queues } = context;
   if (options.unpark && options.unpark.length > 0) {

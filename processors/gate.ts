@@ -9,16 +9,16 @@
 // Any worker may do it (the gate's own job, or the lane that arrives last), any number of times: a gate whose lanes
 // have all passed it is closed, and the fence lets one execution through. The claim only saves work (I3, I4, I8).
 
+import { encodeCommand } from '../src/binlog/resp.ts';
 import type { GateItem } from '../src/journal/item.ts';
 import { Backoff, sleep } from '../src/runtime/backoff.ts';
 import { failpoint } from '../src/runtime/failpoints.ts';
+import { selectCommand } from '../src/sequencer/batch-builder.ts';
 import { ConnectionLost } from '../src/target/connection.ts';
 import { type Checkpoint, formatCheckpoint, parseCheckpoint } from '../src/target/control.ts';
 import { type Batch, itemBytes, planGate } from '../src/target/plan.ts';
 import { refusalCode, refusalHint } from '../src/target/refusal.ts';
 import { type BatchOutcome, ReplyError } from '../src/target/replies.ts';
-import { encodeCommand } from '../src/binlog/resp.ts';
-import { selectCommand } from '../src/sequencer/batch-builder.ts';
 import type { FencedSession } from '../src/target/session.ts';
 import { announce } from './announce.ts';
 import type { PipelineContext } from './context.ts';
@@ -75,7 +75,8 @@ export class GateRunner {
       return await this.#untilDecided(attempt, claim, except);
     } finally {
       // Whatever happened, the lanes must be able to move: others may help from here on.
-      if (attempt.paused) await this.#context.queues.gatePause('resume', attempt.owner, item.lanes, this.#context.now());
+      if (attempt.paused)
+        await this.#context.queues.gatePause('resume', attempt.owner, item.lanes, this.#context.now());
       await redis.del(claim);
     }
   }
@@ -139,7 +140,8 @@ export class GateRunner {
       if (!item.erases) await this.#context.records.count('fenced');
       return { retryAfter: 'now' };
     }
-    if (outcome.kind === 'aborted') return await this.#aborted(attempt, session, outcome, plan.batch, checkpoints as Checkpoint[]);
+    if (outcome.kind === 'aborted')
+      return await this.#aborted(attempt, session, outcome, plan.batch, checkpoints as Checkpoint[]);
     await this.#closed(attempt, session, plan.batch, outcome, except);
     return 'executed';
   }
@@ -187,7 +189,14 @@ export class GateRunner {
     const wakeBelowBytes = options.budgetBytes / 2;
     await Promise.all([
       ...item.lanes.map((lane) =>
-        journal.progress(journalId, { where: lane, seq: item.seq, outBytes: 0, applied: 0, gates: 0, wakeBelowBytes }),
+        journal.progress(journalId, {
+          where: lane,
+          seq: item.seq,
+          outBytes: 0,
+          applied: 0,
+          gates: 0,
+          wakeBelowBytes,
+        }),
       ),
       journal.progress(journalId, {
         where: 'g',
@@ -238,7 +247,13 @@ export class GateRunner {
     const reason = reasonOf(judged.error);
     const { records, options, now } = this.#context;
     if (options.onPoison === 'dead-letter' && blamed) {
-      const record = { place: `gate:${attempt.item.seq}`, generation: attempt.generation, seq, ...named, reason };
+      const record = {
+        place: `gate:${attempt.item.seq}`,
+        generation: attempt.generation,
+        seq,
+        ...named,
+        reason,
+      };
       await records.deadLetter({ ...record, by: 'on-poison', atMs: now() }, encodeCommand(blamed.args));
       await records.skip(attempt.generation, seq, { by: 'on-poison', reason, atMs: now() });
       attempt.skips.add(seq);
@@ -250,12 +265,20 @@ export class GateRunner {
   }
 
   /** Applies the segment's commands before the one that stops it. */
-  async #applyPrefix(attempt: Attempt, session: FencedSession, checkpoints: readonly Checkpoint[], seq: number): Promise<void> {
+  async #applyPrefix(
+    attempt: Attempt,
+    session: FencedSession,
+    checkpoints: readonly Checkpoint[],
+    seq: number,
+  ): Promise<void> {
     const { control } = this.#context;
     const held = attempt.item.erases ? [control.identity, control.mark] : [];
     const plan = planGate(attempt.item, checkpoints, session.db, { skips: attempt.skips, before: seq });
     if (plan.kind !== 'run' || plan.batch.count === 0) return;
-    const values = await session.fence([...attempt.item.lanes.map((lane) => control.checkpoint(lane)), ...held]);
+    const values = await session.fence([
+      ...attempt.item.lanes.map((lane) => control.checkpoint(lane)),
+      ...held,
+    ]);
     const outcome = await this.#execute(attempt, session, plan.batch, plan.through, values);
     if (outcome.kind !== 'committed') return;
     await recordErrors(this.#context, attempt.generation, attempt.item.lanes, plan.batch, outcome.errors);
@@ -280,21 +303,32 @@ export class GateRunner {
   }
 
   async #mixed(attempt: Attempt, seq: number): Promise<GateEnd> {
-    await this.#stop(attempt, seq, { command: attempt.item.title, key: null }, 'some of its lanes have passed this command and some have not: the checkpoints were changed by hand');
+    await this.#stop(
+      attempt,
+      seq,
+      { command: attempt.item.title, key: null },
+      'some of its lanes have passed this command and some have not: the checkpoints were changed by hand',
+    );
     return 'stopped';
   }
 
   async #controlKeysGone(attempt: Attempt): Promise<GateEnd> {
     const inForce = await this.#context.journal.inForce();
     if (inForce?.id !== attempt.journalId) return 'void';
-    await this.#stop(attempt, attempt.item.seq, { command: attempt.item.title, key: null }, "the target has lost lanegate's control keys: it was flushed or replaced");
+    await this.#stop(
+      attempt,
+      attempt.item.seq,
+      { command: attempt.item.title, key: null },
+      "the target has lost lanegate's control keys: it was flushed or replaced",
+    );
     return 'stopped';
   }
 
   async #refused(error: ReplyError): Promise<Step> {
     const { waits, records, log, now } = this.#context;
     const code = refusalCode(error);
-    if (await waits.begin('gate', code, refusalHint(code), now())) log.warn({ code }, `the gate waits: ${refusalHint(code)}`);
+    if (await waits.begin('gate', code, refusalHint(code), now()))
+      log.warn({ code }, `the gate waits: ${refusalHint(code)}`);
     await records.count('retries');
     return { retryAfter: 'backoff' };
   }
@@ -304,12 +338,20 @@ export class GateRunner {
 export async function announceAll(
   context: PipelineContext,
   session: FencedSession,
-  options: { readonly everyLane?: boolean; readonly except?: number | undefined; readonly unpark?: readonly number[] },
+  options: {
+    readonly everyLane?: boolean;
+    readonly except?: number | undefined;
+    readonly unpark?: readonly number[];
+  },
 ): Promise<void> {
   const inForce = await context.journal.inForce();
   if (!inForce) return;
   const values = await session.read(context.control.checkpoints(inForce.lanes));
   const checkpoints = values.map((value) => parseCheckpoint(value ?? ''));
   if (checkpoints.some((checkpoint) => checkpoint?.generation !== inForce.generation)) return;
-  await announce(context, checkpoints.map((checkpoint) => checkpoint?.seq ?? 0), options);
+  await announce(
+    context,
+    checkpoints.map((checkpoint) => checkpoint?.seq ?? 0),
+    options,
+  );
 }

@@ -9,8 +9,8 @@
 // checkpoint is read anew. Transient refusals are retried here, in place; a thrown error would lose the lane's turn.
 
 import type { Redis } from 'ioredis';
-import { laneQueue } from '../queues/names.ts';
 import type { LaneResult } from '../queues/jobs.ts';
+import { laneQueue } from '../queues/names.ts';
 import { encodeCommand } from '../src/binlog/resp.ts';
 import { type LaneItem, parseLaneItem, type RawItem } from '../src/journal/item.ts';
 import { Backoff, sleep } from '../src/runtime/backoff.ts';
@@ -23,7 +23,7 @@ import { refusalCode, refusalHint } from '../src/target/refusal.ts';
 import { type BatchOutcome, ReplyError } from '../src/target/replies.ts';
 import type { FencedSession, FenceValues } from '../src/target/session.ts';
 import type { PipelineContext } from './context.ts';
-import { GateRunner } from './gate.ts';
+import type { GateRunner } from './gate.ts';
 import { judge, nameOf, positionBefore, reasonOf, recordErrors, stopPlace } from './poison.ts';
 
 const ITEMS_MIN = 4;
@@ -64,7 +64,14 @@ export class LaneProcessor {
     });
     try {
       const ended = await turn.apply();
-      return { ended, from: turn.from, to: turn.checkpoint.seq, commands: turn.commands, bytes: turn.bytes, ms: this.#context.now() - startedMs };
+      return {
+        ended,
+        from: turn.from,
+        to: turn.checkpoint.seq,
+        commands: turn.commands,
+        bytes: turn.bytes,
+        ms: this.#context.now() - startedMs,
+      };
     } finally {
       await turn.close();
     }
@@ -157,7 +164,10 @@ class LaneTurn {
     for (;;) {
       if (signal.aborted) throw new AbortedError();
       if (now() >= this.#options.deadlineMs) return 'handed over';
-      const plan = planChunk(this.#items, this.checkpoint, session.db, { bytesMax: options.chunkBytesMax, skips });
+      const plan = planChunk(this.#items, this.checkpoint, session.db, {
+        bytesMax: options.chunkBytesMax,
+        skips,
+      });
       if (plan.kind === 'none') {
         const more = await this.#more();
         if (more !== 'items') return more;
@@ -191,7 +201,9 @@ class LaneTurn {
     await failpoint('between-multi-and-exec');
     this.#startPrefetch(plan);
     const target = { generation: this.checkpoint.generation, seq: plan.last };
-    const { outcome, next } = await session.commit(plan.batch, [[this.#key, formatCheckpoint(target)]], { next: [this.#key] });
+    const { outcome, next } = await session.commit(plan.batch, [[this.#key, formatCheckpoint(target)]], {
+      next: [this.#key],
+    });
     await failpoint('after-exec-before-reply');
     this.#fence = next;
     if (outcome.kind === 'committed') {
@@ -206,7 +218,11 @@ class LaneTurn {
     return 'again';
   }
 
-  async #committed(plan: Run, outcome: Extract<BatchOutcome, { kind: 'committed' }>, reached: Checkpoint): Promise<void> {
+  async #committed(
+    plan: Run,
+    outcome: Extract<BatchOutcome, { kind: 'committed' }>,
+    reached: Checkpoint,
+  ): Promise<void> {
     const { journal, records, options } = this.#context;
     const { journalId, lane, generation } = this.#options;
     this.checkpoint = reached;
@@ -214,7 +230,9 @@ class LaneTurn {
     this.commands += plan.batch.run;
     for (const part of plan.batch.parts) this.bytes += part.length;
     if (plan.batch.dropped > 0) await records.count('duplicatesDropped', plan.batch.dropped);
-    const failed = outcome.errors.length > 0 && (await recordErrors(this.#context, generation, [lane], plan.batch, outcome.errors));
+    const failed =
+      outcome.errors.length > 0 &&
+      (await recordErrors(this.#context, generation, [lane], plan.batch, outcome.errors));
     const step = {
       where: lane,
       seq: plan.last,
@@ -235,7 +253,11 @@ class LaneTurn {
   }
 
   /** Nothing was applied: wait and try again, or find the command that is to blame. */
-  async #aborted(session: FencedSession, plan: Run, outcome: Extract<BatchOutcome, { kind: 'aborted' }>): Promise<void> {
+  async #aborted(
+    session: FencedSession,
+    plan: Run,
+    outcome: Extract<BatchOutcome, { kind: 'aborted' }>,
+  ): Promise<void> {
     const { records, options, now } = this.#context;
     const { lane, generation, skips } = this.#options;
     const judged = judge(outcome);
@@ -246,7 +268,15 @@ class LaneTurn {
     const named = nameOf(this.#context, blamed.args);
     const reason = reasonOf(judged.error);
     if (options.onPoison === 'dead-letter') {
-      const record = { place: `lane:${lane}`, generation, seq: blamed.seq, ...named, reason, by: 'on-poison', atMs: now() };
+      const record = {
+        place: `lane:${lane}`,
+        generation,
+        seq: blamed.seq,
+        ...named,
+        reason,
+        by: 'on-poison',
+        atMs: now(),
+      };
       await records.deadLetter(record, encodeCommand(blamed.args));
       await records.skip(generation, blamed.seq, { by: 'on-poison', reason, atMs: now() });
       skips.add(blamed.seq);
@@ -276,8 +306,15 @@ class LaneTurn {
   }): Promise<never> {
     const { lane, generation, journalId } = this.#options;
     const position = await positionBefore(this.#context, journalId, stop.seq);
-    await stopPlace(this.#context, `lane:${lane}`, { ...stop, generation, position, atMs: this.#context.now() });
-    throw new LaneStopped(`stopped at seq ${stop.seq} (${stop.command} ${stop.key ?? ''}): ${stop.reason}; ${stop.hint}`);
+    await stopPlace(this.#context, `lane:${lane}`, {
+      ...stop,
+      generation,
+      position,
+      atMs: this.#context.now(),
+    });
+    throw new LaneStopped(
+      `stopped at seq ${stop.seq} (${stop.command} ${stop.key ?? ''}): ${stop.reason}; ${stop.hint}`,
+    );
   }
 
   /** The gate is tried from here; unless it is or becomes closed, the lane parks and the job ends. */
@@ -292,7 +329,8 @@ class LaneTurn {
     // The gate may have closed between the look at it and the parking.
     const [now] = await session.read([this.#key]);
     const reached = parseCheckpoint(now ?? '');
-    if (!reached || reached.generation !== this.checkpoint.generation || reached.seq < gate) return 'at a gate';
+    if (!reached || reached.generation !== this.checkpoint.generation || reached.seq < gate)
+      return 'at a gate';
     await journal.wake(lane);
     return 'again';
   }
@@ -310,7 +348,8 @@ class LaneTurn {
       // Behind the tail without an item: the log has a hole, which ingest repairs from the source.
       if (known.tail > this.checkpoint.seq && (await this.#stillEmpty())) return 'waiting';
       if (known.tail <= this.checkpoint.seq && kind === 'apply') items = await this.#linger();
-      if (items.length === 0 && (await journal.sleep(journalId, lane, this.checkpoint.seq, 'idle'))) return 'caught up';
+      if (items.length === 0 && (await journal.sleep(journalId, lane, this.checkpoint.seq, 'idle')))
+        return 'caught up';
     }
     this.#take(items);
     return 'items';
@@ -355,7 +394,8 @@ class LaneTurn {
   #take(items: readonly LaneItem[]): void {
     const bytes = items.reduce((sum, item) => sum + item.commands.length, 0);
     const { chunkBytesMax } = this.#context.options;
-    if (items.length === this.#itemsMax && bytes < chunkBytesMax) this.#itemsMax = Math.min(ITEMS_MAX, this.#itemsMax * 2);
+    if (items.length === this.#itemsMax && bytes < chunkBytesMax)
+      this.#itemsMax = Math.min(ITEMS_MAX, this.#itemsMax * 2);
     else if (bytes > chunkBytesMax * 4) this.#itemsMax = Math.max(ITEMS_MIN, this.#itemsMax >> 1);
     this.#items.push(...items);
     this.#readThrough = items.at(-1)?.seq ?? this.#readThrough;
@@ -381,13 +421,20 @@ class LaneTurn {
     // Another generation is being made: its ingest will announce it.
     const inForce = await this.#context.journal.inForce();
     const foreign = parseIdentity(identity ?? '');
-    if (inForce?.id !== this.#options.journalId || (foreign && foreign.generation !== this.#options.generation)) return 'waiting';
+    if (
+      inForce?.id !== this.#options.journalId ||
+      (foreign && foreign.generation !== this.#options.generation)
+    )
+      return 'waiting';
     const { lane } = this.#options;
     return await this.#stop({
       seq: 0,
       command: '-',
       key: null,
-      reason: value === null || value === undefined ? `the target has no checkpoint for lane ${lane}: it was flushed, or it is another server` : `the checkpoint of lane ${lane} at the target is not of this pipeline`,
+      reason:
+        value === null || value === undefined
+          ? `the target has no checkpoint for lane ${lane}: it was flushed, or it is another server`
+          : `the checkpoint of lane ${lane} at the target is not of this pipeline`,
       hint: `point --target at the right server and: lanegate lane resume ${lane}; or start over: lanegate reset`,
       behind: false,
     });
@@ -408,11 +455,28 @@ class LaneTurn {
     if (known.seen !== undefined) {
       const reason = 'applied, but the replies were not read before the process or the connection died';
       await records.divergence(
-        { kind: 'unverified', generation, seq: known.seen + 1, through: seq, lanes: [lane], command: null, key: null, reason, atMs: now() },
+        {
+          kind: 'unverified',
+          generation,
+          seq: known.seen + 1,
+          through: seq,
+          lanes: [lane],
+          command: null,
+          key: null,
+          reason,
+          atMs: now(),
+        },
         Buffer.alloc(0),
       );
     }
-    await journal.progress(journalId, { where: lane, seq, outBytes: 0, applied: 0, gates: 0, wakeBelowBytes: options.budgetBytes / 2 });
+    await journal.progress(journalId, {
+      where: lane,
+      seq,
+      outBytes: 0,
+      applied: 0,
+      gates: 0,
+      wakeBelowBytes: options.budgetBytes / 2,
+    });
     return true;
   }
 
@@ -431,7 +495,8 @@ class LaneTurn {
     if (error instanceof ReplyError) {
       const code = refusalCode(error);
       const hint = refusalHint(code);
-      if (await waits.begin(`lane:${lane}`, code, hint, now())) log.warn({ lane, queue: laneQueue(lane), code }, `the lane waits: ${hint}`);
+      if (await waits.begin(`lane:${lane}`, code, hint, now()))
+        log.warn({ lane, queue: laneQueue(lane), code }, `the lane waits: ${hint}`);
     } else if (!(error instanceof ConnectionLost)) {
       throw error;
     }

@@ -1,11 +1,11 @@
+import { laneQueue } from '../queues/names.ts';
 import { keysOf } from '../src/binlog/keys.ts';
 import { formatKey } from '../src/binlog/quoting.ts';
 import { encodeCommand, RespScanner } from '../src/binlog/resp.ts';
 import type { StopPlace, StopRecord } from '../src/journal/records.ts';
-import type { BatchOutcome, ReplyError } from '../src/target/replies.ts';
-import { refusalOf, type Refusal } from '../src/target/refusal.ts';
 import type { Batch } from '../src/target/plan.ts';
-import { laneQueue } from '../queues/names.ts';
+import { type Refusal, refusalOf } from '../src/target/refusal.ts';
+import type { BatchOutcome, ReplyError } from '../src/target/replies.ts';
 import type { PipelineContext } from './context.ts';
 
 type Aborted = Extract<BatchOutcome, { kind: 'aborted' }>;
@@ -29,7 +29,10 @@ export function judge(outcome: Aborted): Judged {
 }
 
 /** Name and key of a command for people: never a value. */
-export function nameOf(context: PipelineContext, args: readonly Buffer[]): { command: string; key: string | null } {
+export function nameOf(
+  context: PipelineContext,
+  args: readonly Buffer[],
+): { command: string; key: string | null } {
   const command = formatKey(args[0] ?? Buffer.from('?')).toUpperCase();
   const scanner = new RespScanner();
   scanner.reset(encodeCommand(args));
@@ -47,7 +50,11 @@ export function reasonOf(error: ReplyError): string {
 }
 
 /** Stops a place durably, pauses the lane's queue for the eye, and says so once. */
-export async function stopPlace(context: PipelineContext, place: StopPlace, record: StopRecord): Promise<void> {
+export async function stopPlace(
+  context: PipelineContext,
+  place: StopPlace,
+  record: StopRecord,
+): Promise<void> {
   const { records, redis, journal, log, queues } = context;
   await records.stop(place, record);
   if (place.startsWith('lane:')) {
@@ -60,7 +67,11 @@ export async function stopPlace(context: PipelineContext, place: StopPlace, reco
 }
 
 /** Where the source stood before a seq, as text. */
-export async function positionBefore(context: PipelineContext, journalId: string, seq: number): Promise<string> {
+export async function positionBefore(
+  context: PipelineContext,
+  journalId: string,
+  seq: number,
+): Promise<string> {
   return (await context.journal.resumePoint(journalId, Math.max(0, seq - 1)))?.position ?? 'unknown';
 }
 

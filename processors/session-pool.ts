@@ -1,4 +1,4 @@
-import type { Waits, WaitPlace } from '../src/journal/waits.ts';
+import type { WaitPlace, Waits } from '../src/journal/waits.ts';
 import { Backoff, sleep } from '../src/runtime/backoff.ts';
 import type { Endpoint } from '../src/runtime/endpoint.ts';
 import { AbortedError } from '../src/runtime/errors.ts';
@@ -59,7 +59,10 @@ export class SessionPool {
       } catch (error) {
         if (error instanceof AbortedError) throw error;
         const { code, refusal } = openingRefusal(error);
-        const hint = code === 'CONNECTION' ? `${endpoint.display} does not answer: ${safeMessage(error)}` : refusalHint(code);
+        const hint =
+          code === 'CONNECTION'
+            ? `${endpoint.display} does not answer: ${safeMessage(error)}`
+            : refusalHint(code);
         if (await waits.begin('target', code, hint, now())) {
           log.warn({ target: endpoint.display, code, waiting: place }, `waiting for the target: ${hint}`);
         }

@@ -47,27 +47,50 @@ export interface Started extends JournalStart {
 /** Another process changed the same thing first: look again. */
 export class Raced extends Error {}
 
-export function routingOf(lanes: number, tableFingerprint: string, policy: Readonly<Record<string, unknown>>): string {
-  return createHash('sha256').update(JSON.stringify({ lanes, tableFingerprint, policy })).digest('hex').slice(0, 16);
+export function routingOf(
+  lanes: number,
+  tableFingerprint: string,
+  policy: Readonly<Record<string, unknown>>,
+): string {
+  return createHash('sha256')
+    .update(JSON.stringify({ lanes, tableFingerprint, policy }))
+    .digest('hex')
+    .slice(0, 16);
 }
 
 /** What every process may be told to check before it takes part. @throws StopError */
-export function checkIdentity(identity: Identity, source: Source | undefined, options: Pick<IngestOptions, 'from' | 'lanes'>): void {
+export function checkIdentity(
+  identity: Identity,
+  source: Source | undefined,
+  options: { readonly from?: string | undefined; readonly lanes?: number | undefined },
+): void {
   const name = identity.pipeline;
   if (options.lanes !== undefined && options.lanes !== identity.lanes) {
-    throw new StopError('LANES_DIFFER', `pipeline "${name}" has ${identity.lanes} lanes, and --lanes says ${options.lanes}`, {
-      hint: `leave --lanes out, or change the number of lanes: lanegate relane ${options.lanes}`,
-    });
+    throw new StopError(
+      'LANES_DIFFER',
+      `pipeline "${name}" has ${identity.lanes} lanes, and --lanes says ${options.lanes}`,
+      {
+        hint: `leave --lanes out, or change the number of lanes: lanegate relane ${options.lanes}`,
+      },
+    );
   }
   if (options.from !== undefined && options.from !== identity.from) {
-    throw new StopError('FROM_DIFFERS', `pipeline "${name}" has begun (from ${identity.from}); --from ${options.from} counts at the first start only`, {
-      hint: 'leave --from out to go on, or start over: lanegate reset',
-    });
+    throw new StopError(
+      'FROM_DIFFERS',
+      `pipeline "${name}" has begun (from ${identity.from}); --from ${options.from} counts at the first start only`,
+      {
+        hint: 'leave --from out to go on, or start over: lanegate reset',
+      },
+    );
   }
   if (source && source.identity !== identity.source) {
-    throw new StopError('SOURCE_DIFFERS', `pipeline "${name}" reads ${identity.source}, and --source is ${source.identity}`, {
-      hint: 'give the pipeline another --name, or start over: lanegate reset',
-    });
+    throw new StopError(
+      'SOURCE_DIFFERS',
+      `pipeline "${name}" reads ${identity.source}, and --source is ${source.identity}`,
+      {
+        hint: 'give the pipeline another --name, or start over: lanegate reset',
+      },
+    );
   }
 }
 
@@ -88,13 +111,14 @@ export async function startIngest(
   const identity = parseIdentity(identityText);
   const mark = parseMark(markText ?? '');
   if (!identity || mark?.generation !== identity.generation) throw foreignControlKeys(context);
-  checkIdentity(identity, source, options);
+  checkIdentity(identity, source, {});
 
   const inForce = await journal.inForce();
   if (inForce?.id !== identity.journal || inForce.generation !== identity.generation) {
     return await rebuild(context, session, identity, mark, inForce);
   }
-  if ((await gaps(context, session, identity)).length > 0) return await rebuild(context, session, identity, mark, inForce);
+  if ((await gaps(context, session, identity)).length > 0)
+    return await rebuild(context, session, identity, mark, inForce);
   const start = await journal.begin(identity.journal, context.workerId);
   if (start === 'fenced' || start === 'missing') throw new Raced('the journal was changed');
 
@@ -102,7 +126,7 @@ export async function startIngest(
   const routing = routingOf(identity.lanes, fingerprint, options.policy);
   const started = { ...start, journalId: identity.journal, identity };
   if (routing === identity.routing) return started;
-  await raiseGeneration(context, session, started, { lanes: identity.lanes, routing, position: start.position });
+  await raiseGeneration(context, session, started, { lanes: identity.lanes, routing });
   throw new Raced('the routing changed');
 }
 
@@ -120,7 +144,11 @@ export async function readCheckpoints(
 }
 
 /** Lanes that the journal cannot bring up to their tails. @throws StopError when checkpoints are missing */
-export async function gaps(context: PipelineContext, session: FencedSession, identity: Identity): Promise<number[]> {
+export async function gaps(
+  context: PipelineContext,
+  session: FencedSession,
+  identity: Identity,
+): Promise<number[]> {
   const checkpoints = await readCheckpoints(context, session, identity);
   if (checkpoints.includes(undefined)) throw foreignControlKeys(context);
   const snapshot = await context.journal.snapshot(identity.lanes, checkpoints);
@@ -136,7 +164,10 @@ async function initialise(
   table: { fingerprint: string; additions: string },
 ): Promise<void> {
   const { control, journal, name, log } = context;
-  const known = [...((await journal.inForce()) ? ["the queue's journal"] : []), ...(await source.forget(false))];
+  const known = [
+    ...((await journal.inForce()) ? ["the queue's journal"] : []),
+    ...(await source.forget(false)),
+  ];
   if (known.length > 0) throw emptiedTarget(name, known);
   const replaced = await admitTarget(context, session, options.targetData);
 
@@ -156,14 +187,23 @@ async function initialise(
     commands: table.additions,
     graceMs: 0,
   };
-  const mark: Mark = { generation, mark: 0, position, seq: 0, tails: Array.from({ length: lanes }, () => 0), timeMs: context.now() };
+  const mark: Mark = {
+    generation,
+    mark: 0,
+    position,
+    seq: 0,
+    tails: Array.from({ length: lanes }, () => 0),
+    timeMs: context.now(),
+  };
   const values = await session.fence(control.all(lanes));
   if (values.some((value) => value !== null)) {
     await session.abandon();
     throw new Raced('another process initialised the target');
   }
   const flush = Buffer.from('*1\r\n$8\r\nFLUSHALL\r\n');
-  const batch = replaced ? { parts: [flush], count: 1, dbLast: session.db } : { parts: [], count: 0, dbLast: session.db };
+  const batch = replaced
+    ? { parts: [flush], count: 1, dbLast: session.db }
+    : { parts: [], count: 0, dbLast: session.db };
   const sets = controlSets(context, identity, mark, 0);
   const { outcome } = await session.commit(batch, sets, { timeoutMs: GATE_MS });
   if (outcome.kind === 'aborted') throw outcome.error;
@@ -171,13 +211,20 @@ async function initialise(
   log.info({ lanes, from, position, source: source.display }, 'the pipeline begins');
 }
 
-function controlSets(context: PipelineContext, identity: Identity, mark: Mark, seq: number): [string, string][] {
+function controlSets(
+  context: PipelineContext,
+  identity: Identity,
+  mark: Mark,
+  seq: number,
+): [string, string][] {
   const { control } = context;
   const checkpoint: Checkpoint = { generation: identity.generation, seq };
   return [
     [control.identity, JSON.stringify(identity)],
     [control.mark, JSON.stringify(mark)],
-    ...control.checkpoints(identity.lanes).map((key): [string, string] => [key, formatCheckpoint(checkpoint)]),
+    ...control
+      .checkpoints(identity.lanes)
+      .map((key): [string, string] => [key, formatCheckpoint(checkpoint)]),
   ];
 }
 
@@ -202,7 +249,8 @@ export async function admitTarget(
       hint: `end that one first: lanegate reset --name ${other}; or --target-data replace`,
     });
   }
-  if (policy === 'replace') context.log.warn({ keys: found.keys }, `${what}: all of them are removed (--target-data replace)`);
+  if (policy === 'replace')
+    context.log.warn({ keys: found.keys }, `${what}: all of them are removed (--target-data replace)`);
   return policy === 'replace';
 }
 
@@ -221,7 +269,9 @@ async function rebuild(
     await session.abandon();
     throw new Raced('identity or mark moved');
   }
-  const { outcome } = await session.commit({ parts: [], count: 0, dbLast: session.db }, [[control.identity, JSON.stringify(next)]]);
+  const { outcome } = await session.commit({ parts: [], count: 0, dbLast: session.db }, [
+    [control.identity, JSON.stringify(next)],
+  ]);
   if (outcome.kind === 'aborted') throw outcome.error;
   if (outcome.kind === 'fenced') throw new Raced('another ingest was faster');
   await failpoint('during-rebuild');
@@ -236,11 +286,19 @@ async function rebuild(
     holder: context.workerId,
   });
   if (made === 'fenced') throw new Raced('another ingest was faster');
-  if (mark.seq > 0 || inForce) log.warn({ seq: mark.seq, position: mark.position }, 'the journal was made anew behind the low-water mark');
+  if (mark.seq > 0 || inForce)
+    log.warn(
+      { seq: mark.seq, position: mark.position },
+      'the journal was made anew behind the low-water mark',
+    );
   if ((await gaps(context, session, next)).length > 0) {
-    throw new StopError('JOURNAL_HOLES', 'the new journal does not meet the checkpoints of the target: they were changed by hand', {
-      hint: 'start over: lanegate reset',
-    });
+    throw new StopError(
+      'JOURNAL_HOLES',
+      'the new journal does not meet the checkpoints of the target: they were changed by hand',
+      {
+        hint: 'start over: lanegate reset',
+      },
+    );
   }
   return {
     epoch: made.epoch,
@@ -263,21 +321,36 @@ export async function raiseGeneration(
   context: PipelineContext,
   session: FencedSession,
   started: Started,
-  to: { readonly lanes: number; readonly routing: string; readonly position: string },
+  to: { readonly lanes: number; readonly routing: string },
 ): Promise<void> {
   const { control, journal, log } = context;
   const { identity } = started;
   const checkpoints = await readCheckpoints(context, session, identity);
   const snapshot = await journal.snapshot(identity.lanes, checkpoints);
   if (!snapshot || snapshot.id !== identity.journal) throw new Raced('the journal was changed');
-  const behind = snapshot.views.filter((view) => (checkpoints[view.lane] ?? -1) < view.tail).map((view) => view.lane);
+  const behind = snapshot.views
+    .filter((view) => (checkpoints[view.lane] ?? -1) < view.tail)
+    .map((view) => view.lane);
   if (behind.length > 0) throw new NotDrained(behind);
 
   const seq = Math.max(snapshot.head, ...checkpoints.map((checkpoint) => checkpoint ?? 0));
   const generation = nextGeneration(identity.generation);
-  const next: Identity = { ...identity, lanes: to.lanes, routing: to.routing, generation, journal: newJournalId() };
+  const next: Identity = {
+    ...identity,
+    lanes: to.lanes,
+    routing: to.routing,
+    generation,
+    journal: newJournalId(),
+  };
   const tails = Array.from({ length: to.lanes }, () => seq);
-  const mark: Mark = { generation, mark: seq, position: to.position, seq, tails, timeMs: snapshot.headTimeMs };
+  const mark: Mark = {
+    generation,
+    mark: seq,
+    position: snapshot.position,
+    seq,
+    tails,
+    timeMs: snapshot.headTimeMs,
+  };
   const lanesMax = Math.max(to.lanes, identity.lanes);
   const values = await session.fence(control.all(lanesMax));
   const stillThere = values[0] === JSON.stringify(identity);
@@ -288,7 +361,10 @@ export async function raiseGeneration(
   }
   const gone = control.checkpoints(identity.lanes).slice(to.lanes);
   const parts = gone.length === 0 ? [] : [encodeDel(gone)];
-  const { outcome } = await session.commit({ parts, count: parts.length, dbLast: session.db }, controlSets(context, next, mark, seq));
+  const { outcome } = await session.commit(
+    { parts, count: parts.length, dbLast: session.db },
+    controlSets(context, next, mark, seq),
+  );
   if (outcome.kind === 'aborted') throw outcome.error;
   if (outcome.kind === 'fenced') throw new Raced('the checkpoints moved');
   await failpoint('during-relane');
@@ -310,13 +386,21 @@ function encodeDel(keys: readonly string[]): Buffer {
 }
 
 export function emptiedTarget(name: string, known: readonly string[]): StopError {
-  return new StopError('TARGET_EMPTIED', `the target knows nothing of pipeline "${name}", but ${known.join(' and ')} does: the target was emptied, or --target is another server`, {
-    hint: 'point --target at the right server; or start over: lanegate reset',
-  });
+  return new StopError(
+    'TARGET_EMPTIED',
+    `the target knows nothing of pipeline "${name}", but ${known.join(' and ')} does: the target was emptied, or --target is another server`,
+    {
+      hint: 'point --target at the right server; or start over: lanegate reset',
+    },
+  );
 }
 
 function foreignControlKeys(context: PipelineContext): StopError {
-  return new StopError('CONTROL_KEYS', `the control keys ${context.control.prefix}* at the target are missing in part or not readable: they were changed by hand, or by another version`, {
-    hint: 'restore the target from its replica or backup; or start over: lanegate reset',
-  });
+  return new StopError(
+    'CONTROL_KEYS',
+    `the control keys ${context.control.prefix}* at the target are missing in part or not readable: they were changed by hand, or by another version`,
+    {
+      hint: 'restore the target from its replica or backup; or start over: lanegate reset',
+    },
+  );
 }

@@ -1,12 +1,18 @@
 import { RESERVED_PREFIX } from '../src/target/control.ts';
+import { ReplyError } from '../src/target/replies.ts';
 import type { FencedSession } from '../src/target/session.ts';
 
 const SCAN_COUNT = 5_000;
 
 /** Keys per database of the target, from INFO keyspace. */
-export async function dataOf(session: FencedSession): Promise<{ keys: number; text: string; databases: readonly number[] }> {
+export async function dataOf(
+  session: FencedSession,
+): Promise<{ keys: number; text: string; databases: readonly number[] }> {
   const info = String(await session.call(['INFO', 'keyspace']));
-  const found = [...info.matchAll(/^db(\d+):keys=(\d+)/gm)].map(([, db, keys]) => ({ db: Number(db), keys: Number(keys) }));
+  const found = [...info.matchAll(/^db(\d+):keys=(\d+)/gm)].map(([, db, keys]) => ({
+    db: Number(db),
+    keys: Number(keys),
+  }));
   return {
     keys: found.reduce((sum, { keys }) => sum + keys, 0),
     text: found.map(({ db, keys }) => `db${db}: ${keys}`).join(', '),
@@ -21,7 +27,14 @@ export async function otherPipeline(session: FencedSession, ownPrefix: string): 
     for (const db of databases) {
       await session.call(['SELECT', db]);
       for (let cursor = '0', first = true; first || cursor !== '0'; first = false) {
-        const reply = await session.call(['SCAN', cursor, 'MATCH', `${RESERVED_PREFIX}*:identity`, 'COUNT', SCAN_COUNT]);
+        const reply = await session.call([
+          'SCAN',
+          cursor,
+          'MATCH',
+          `${RESERVED_PREFIX}*:identity`,
+          'COUNT',
+          SCAN_COUNT,
+        ]);
         const [next, keys] = reply as [Buffer, Buffer[]];
         const other = keys.map(String).find((key) => !key.startsWith(ownPrefix));
         if (other !== undefined) return other.slice(RESERVED_PREFIX.length, -':identity'.length);
@@ -32,4 +45,33 @@ export async function otherPipeline(session: FencedSession, ownPrefix: string): 
     await session.call(['SELECT', session.db]);
   }
   return undefined;
+}
+
+const DATABASES_DEFAULT = 16;
+
+/** Number of databases; servers that do not answer CONFIG are taken to have the usual 16. */
+export async function databasesOf(session: FencedSession): Promise<number> {
+  try {
+    const reply = (await session.call(['CONFIG', 'GET', 'databases'])) as Buffer[];
+    return Number(reply[1] ?? DATABASES_DEFAULT);
+  } catch (error) {
+    if (error instanceof ReplyError) return await probeDatabases(session);
+    throw error;
+  }
+}
+
+async function probeDatabases(session: FencedSession): Promise<number> {
+  try {
+    for (let db = 1; db < DATABASES_DEFAULT; db++) {
+      try {
+        await session.call(['SELECT', db]);
+      } catch (error) {
+        if (error instanceof ReplyError) return db;
+        throw error;
+      }
+    }
+    return DATABASES_DEFAULT;
+  } finally {
+    await session.call(['SELECT', session.db]);
+  }
 }

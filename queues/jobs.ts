@@ -8,7 +8,13 @@ export const JOB_VERSION = 1;
 const version = z.literal(JOB_VERSION);
 
 /** Apply lane `lane` at least through `to`. */
-export const applyJobSchema = z.object({ v: version, kind: z.literal('apply'), lane: z.int(), from: z.int(), to: z.int() });
+export const applyJobSchema = z.object({
+  v: version,
+  kind: z.literal('apply'),
+  lane: z.int(),
+  from: z.int(),
+  to: z.int(),
+});
 
 /** Apply lane `lane` up to the marker of gate `gate`. */
 export const barrierJobSchema = z.object({

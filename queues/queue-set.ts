@@ -11,7 +11,11 @@ const KEEP_FAILED = 50;
 /** One holder at a time; the id is free again as soon as the job is gone. */
 const INGEST_JOB_ID = 'ingest-holder';
 
-const jobOptions = { attempts: 1, removeOnComplete: { count: KEEP_COMPLETED }, removeOnFail: { count: KEEP_FAILED } };
+const jobOptions = {
+  attempts: 1,
+  removeOnComplete: { count: KEEP_COMPLETED },
+  removeOnFail: { count: KEEP_FAILED },
+};
 
 /** The pipeline's BullMQ queues, seen from the side that adds jobs. One connection serves them all. */
 export class QueueSet {
@@ -60,7 +64,13 @@ export class QueueSet {
 
   /** The rendezvous that people see: a parent in the gate queue, a barrier child in each lane queue. */
   async addGate(journal: string, gate: GateItem): Promise<void> {
-    const parent: GateJob = { v: JOB_VERSION, kind: 'gate', gate: gate.seq, lanes: [...gate.lanes], command: gate.title };
+    const parent: GateJob = {
+      v: JOB_VERSION,
+      kind: 'gate',
+      gate: gate.seq,
+      lanes: [...gate.lanes],
+      command: gate.title,
+    };
     await this.#flows.add({
       name: gate.title,
       queueName: GATE_QUEUE,
@@ -69,7 +79,13 @@ export class QueueSet {
       children: gate.lanes.map((lane) => ({
         name: 'barrier',
         queueName: laneQueue(lane),
-        data: { v: JOB_VERSION, kind: 'barrier', lane, gate: gate.seq, command: gate.title } satisfies LaneJob,
+        data: {
+          v: JOB_VERSION,
+          kind: 'barrier',
+          lane,
+          gate: gate.seq,
+          command: gate.title,
+        } satisfies LaneJob,
         // A child that is removed or fails must not leave its parent waiting for ever.
         opts: { ...jobOptions, jobId: `barrier-${journal}-${gate.seq}`, ignoreDependencyOnFailure: true },
       })),
@@ -82,11 +98,18 @@ export class QueueSet {
   }
 
   /** Pauses or resumes lane queues in the name of `owner`; returns how many changed. */
-  async gatePause(what: 'pause' | 'resume', owner: string, lanes: readonly number[], nowMs: number): Promise<number> {
+  async gatePause(
+    what: 'pause' | 'resume',
+    owner: string,
+    lanes: readonly number[],
+    nowMs: number,
+  ): Promise<number> {
     const queues = lanes.map((lane) => `${this.#keys.prefix}:${laneQueue(lane)}`);
     const keys = queues.flatMap((key) => [`${key}:meta`, `${key}:marker`, `${key}:wait`]);
     const names = lanes.map((lane) => laneQueue(lane));
-    return Number(await runScript(this.#redis, 'pause', [this.#keys.pauses, ...keys], [what, owner, nowMs, ...names]));
+    return Number(
+      await runScript(this.#redis, 'pause', [this.#keys.pauses, ...keys], [what, owner, nowMs, ...names]),
+    );
   }
 
   async close(): Promise<void> {

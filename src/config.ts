@@ -99,9 +99,9 @@ export const options = z.object({
     everyday: true,
     commands: VERBS,
   }),
-  from: option(text(/^[\x20-\x7e]{1,512}$/, 'must be beginning, now or a position').default('beginning'), {
+  from: option(text(/^[\x20-\x7e]{1,512}$/, 'must be beginning, now or a position').optional(), {
     placeholder: 'WHERE',
-    description: 'beginning, now or a position; counts at the first start',
+    description: 'beginning (default), now or a position; counts at the first start',
     everyday: true,
     commands: ['run', 'worker', 'check'],
   }),

@@ -155,7 +155,9 @@ export function laneHeader(item: Omit<LaneItem, 'bytesBefore' | 'index' | 'comma
 
 export function gateHeader(item: Omit<GateItem, 'bytesBefore' | 'index' | 'commands'>): string {
   const erases = item.erases ? 1 : 0;
-  const lists = [item.lanes, item.previous, item.swapped].map((list) => (list.length === 0 ? '-' : list.join(',')));
+  const lists = [item.lanes, item.previous, item.swapped].map((list) =>
+    list.length === 0 ? '-' : list.join(','),
+  );
   return `g ${item.generation} ${item.first} ${item.count} ${item.db} ${item.dbLast} ${item.dbMax} ${item.timeMs} ${erases} ${lists.join(' ')} ${item.title.replaceAll(' ', '_')}`;
 }
 
@@ -169,7 +171,8 @@ export function parseLaneItem([id, fields]: RawItem): LaneItem {
 /** The same without the bytes: `index` and `commands` are empty. */
 export function parseLaneHeader(id: string, header: string): LaneItem {
   const words = header.split(' ');
-  if (words.length !== 10 || (words[0] !== 'b' && words[0] !== 'm')) throw new Error(`not a lane item at ${id}`);
+  if (words.length !== 10 || (words[0] !== 'b' && words[0] !== 'm'))
+    throw new Error(`not a lane item at ${id}`);
   return {
     kind: words[0] === 'b' ? 'batch' : 'marker',
     generation: String(words[1]),

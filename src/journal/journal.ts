@@ -1,5 +1,13 @@
 import type { Redis } from 'ioredis';
-import { type GateItem, type LaneItem, parseGateHeader, parseGateItem, parseLaneHeader, parseLaneItem, type RawItem } from './item.ts';
+import {
+  type GateItem,
+  type LaneItem,
+  parseGateHeader,
+  parseGateItem,
+  parseLaneHeader,
+  parseLaneItem,
+  type RawItem,
+} from './item.ts';
 import { JournalKeys } from './keys.ts';
 import type { LaneView } from './mark.ts';
 import { runScript } from './scripts.ts';
@@ -72,7 +80,9 @@ export class Journal {
   }
 
   /** What is in force now; undefined when there is no journal. */
-  async inForce(): Promise<{ id: string; generation: string; lanes: number; epoch: number; head: number } | undefined> {
+  async inForce(): Promise<
+    { id: string; generation: string; lanes: number; epoch: number; head: number } | undefined
+  > {
     const [id, generation, lanes, epoch, head] = await this.#redis.hmget(
       this.keys.state,
       'id',
@@ -114,7 +124,14 @@ export class Journal {
     const reply = (await runScript(
       this.#redis,
       'rebuild',
-      [this.keys.state, this.keys.positions, this.keys.gates, this.keys.gateCommands, this.keys.room, ...logs],
+      [
+        this.keys.state,
+        this.keys.positions,
+        this.keys.gates,
+        this.keys.gateCommands,
+        this.keys.room,
+        ...logs,
+      ],
       [
         replaces?.id ?? '',
         replaces?.epoch ?? '',
@@ -131,7 +148,13 @@ export class Journal {
     return reply[0] === 'ok' ? { epoch: Number(reply[1]) } : 'fenced';
   }
 
-  async commit(id: string, epoch: number, lanes: number, headBefore: number, round: Round): Promise<CommitOutcome> {
+  async commit(
+    id: string,
+    epoch: number,
+    lanes: number,
+    headBefore: number,
+    round: Round,
+  ): Promise<CommitOutcome> {
     const keys = this.keys;
     const args: (string | number | Buffer)[] = [
       id,
@@ -147,7 +170,15 @@ export class Journal {
     const reply = (await runScript(
       this.#redis,
       'commit',
-      [keys.state, keys.positions, keys.gates, keys.gateCommands, keys.counters, keys.deadLetters, ...keys.logs(lanes)],
+      [
+        keys.state,
+        keys.positions,
+        keys.gates,
+        keys.gateCommands,
+        keys.counters,
+        keys.deadLetters,
+        ...keys.logs(lanes),
+      ],
       args,
     )) as (string | number)[];
     if (reply[0] === 'missing') return { kind: 'missing' };
@@ -186,7 +217,12 @@ export class Journal {
   }
 
   async resumePoint(id: string, seq: number): Promise<ResumePoint | undefined> {
-    const reply = await runScript(this.#redis, 'resume-point', [this.keys.state, this.keys.positions], [id, seq]);
+    const reply = await runScript(
+      this.#redis,
+      'resume-point',
+      [this.keys.state, this.keys.positions],
+      [id, seq],
+    );
     if (reply === null) return undefined;
     const [before, position, tails] = reply as [string, string, string];
     return { seq: Number(before), position, tails: tails.split(',').map(Number) };
@@ -194,7 +230,14 @@ export class Journal {
 
   /** Items of a lane behind `after`, oldest first. */
   async readLane(lane: number, after: number, itemsMax: number): Promise<LaneItem[]> {
-    const reply = await this.#redis.callBuffer('XRANGE', this.keys.log(lane), `(${after}-0`, '+', 'COUNT', itemsMax);
+    const reply = await this.#redis.callBuffer(
+      'XRANGE',
+      this.keys.log(lane),
+      `(${after}-0`,
+      '+',
+      'COUNT',
+      itemsMax,
+    );
     return (reply as unknown as RawItem[]).map(parseLaneItem);
   }
 
@@ -215,14 +258,17 @@ export class Journal {
     return found.map(([id, fields]) => parseGateHeader(id, String(fields[1])));
   }
 
-  async progress(id: string, step: {
-    where: number | 'g';
-    seq: number;
-    outBytes: number;
-    applied: number;
-    gates: number;
-    wakeBelowBytes: number;
-  }): Promise<void> {
+  async progress(
+    id: string,
+    step: {
+      where: number | 'g';
+      seq: number;
+      outBytes: number;
+      applied: number;
+      gates: number;
+      wakeBelowBytes: number;
+    },
+  ): Promise<void> {
     await runScript(
       this.#redis,
       'progress',
@@ -232,8 +278,16 @@ export class Journal {
   }
 
   /** Replies of this lane are read through this seq, as far as the journal knows. */
-  async seenThrough(id: string, lane: number): Promise<{ seen: number | undefined; tail: number } | undefined> {
-    const [inForce, seen, tail] = await this.#redis.hmget(this.keys.state, 'id', `seen:${lane}`, `tail:${lane}`);
+  async seenThrough(
+    id: string,
+    lane: number,
+  ): Promise<{ seen: number | undefined; tail: number } | undefined> {
+    const [inForce, seen, tail] = await this.#redis.hmget(
+      this.keys.state,
+      'id',
+      `seen:${lane}`,
+      `tail:${lane}`,
+    );
     if (inForce !== id) return undefined;
     return { seen: seen === null || seen === undefined ? undefined : Number(seen), tail: Number(tail ?? 0) };
   }
@@ -255,12 +309,23 @@ export class Journal {
 
   /** Unapplied bytes; says that ingest waits while they are at or above `limitBytes`. */
   async room(id: string, lanes: number, limitBytes: number): Promise<number | undefined> {
-    const reply = await runScript(this.#redis, 'room', [this.keys.state, this.keys.room], [id, lanes, limitBytes]);
+    const reply = await runScript(
+      this.#redis,
+      'room',
+      [this.keys.state, this.keys.room],
+      [id, lanes, limitBytes],
+    );
     return reply === null ? undefined : Number(reply);
   }
 
   async trim(id: string, lanes: number, seq: number): Promise<number> {
-    const keys = [this.keys.state, this.keys.positions, this.keys.gates, this.keys.gateCommands, ...this.keys.logs(lanes)];
+    const keys = [
+      this.keys.state,
+      this.keys.positions,
+      this.keys.gates,
+      this.keys.gateCommands,
+      ...this.keys.logs(lanes),
+    ];
     return Number(await runScript(this.#redis, 'trim', keys, [id, seq]));
   }
 }

@@ -75,7 +75,11 @@ export class Records {
     return (await this.#redis.hdel(this.#keys.stops, place)) === 1;
   }
 
-  async skip(generation: string, seq: number, record: { by: string; reason: string; atMs: number }): Promise<void> {
+  async skip(
+    generation: string,
+    seq: number,
+    record: { by: string; reason: string; atMs: number },
+  ): Promise<void> {
     await this.#redis.hset(this.#keys.skips, `${generation}:${seq}`, JSON.stringify(record));
   }
 

@@ -42,7 +42,8 @@ export class Waits {
     const found = new Map<string, Wait>();
     for (const [field, text] of Object.entries(await this.#redis.hgetall(this.#keys.waiting))) {
       const parsed = waitSchema.safeParse(JSON.parse(text));
-      if (parsed.success && alive.has(parsed.data.worker)) found.set(field.slice(0, field.indexOf('|')), parsed.data);
+      if (parsed.success && alive.has(parsed.data.worker))
+        found.set(field.slice(0, field.indexOf('|')), parsed.data);
     }
     return found;
   }

@@ -80,7 +80,12 @@ export class BatchBuilder {
     this.timeMs = timeMs;
   }
 
-  #register(seq: number, inserted: boolean, continues: boolean, lanes: readonly number[] | 'all' | undefined): void {
+  #register(
+    seq: number,
+    inserted: boolean,
+    continues: boolean,
+    lanes: readonly number[] | 'all' | undefined,
+  ): void {
     this.count++;
     this.index.add(seq, inserted, continues);
     if (lanes !== undefined) this.index.addLanes(lanes === 'all' ? undefined : lanes);

@@ -59,7 +59,15 @@ export class RoundBuilder {
   }
 
   /** The hot path: one single-key command as it stands in the source's buffer. */
-  plain(lane: number, source: Buffer, start: number, end: number, seq: number, db: number, timeMs: number): void {
+  plain(
+    lane: number,
+    source: Buffer,
+    start: number,
+    end: number,
+    seq: number,
+    db: number,
+    timeMs: number,
+  ): void {
     (this.#batches[lane] as BatchBuilder).add(source, start, end, seq, db, timeMs, false);
     this.#bytes += end - start;
   }
@@ -76,7 +84,12 @@ export class RoundBuilder {
   }
 
   /** Closes the round. `gates` are the seqs of the gates in it. */
-  take(lastSeq: number, position: string, timeMs: number, ignored: number): { round: Round; gates: readonly number[] } {
+  take(
+    lastSeq: number,
+    position: string,
+    timeMs: number,
+    ignored: number,
+  ): { round: Round; gates: readonly number[] } {
     this.#closeSegment();
     for (let lane = 0; lane < this.#lanes; lane++) this.#closeBatch(lane);
     const taken = { round: { lastSeq, position, timeMs, ignored, items: this.#items }, gates: this.#gates };
@@ -127,7 +140,16 @@ export class RoundBuilder {
     const batch = this.#gateBatch;
     for (const unit of units) {
       unit.commands.forEach((command, at) => {
-        batch.add(command.bytes, 0, command.bytes.length, command.seq, command.db, unit.timeMs, at > 0, unit.lanes);
+        batch.add(
+          command.bytes,
+          0,
+          command.bytes.length,
+          command.seq,
+          command.db,
+          unit.timeMs,
+          at > 0,
+          unit.lanes,
+        );
       });
     }
     const seq = (units.at(-1) as Unit).seq;
@@ -190,7 +212,13 @@ export class RoundBuilder {
       dbMax,
       timeMs,
     });
-    this.#items.push({ where: lane, seq: last, header, index: batch.index.take(), commands: batch.takeCommands() });
+    this.#items.push({
+      where: lane,
+      seq: last,
+      header,
+      index: batch.index.take(),
+      commands: batch.takeCommands(),
+    });
     this.#tails[lane] = last;
   }
 

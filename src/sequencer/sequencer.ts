@@ -30,11 +30,18 @@ export interface SequencerOptions {
   readonly limits: RoundLimits & { readonly roundBytesMax: number; readonly transactionBytesMax: number };
   readonly positionInside: (entry: Entry, taken: number) => string;
   /** What to do with a command that cannot be taken: stop in front of it, or leave it out with a record. */
-  readonly onPoison: (poison: Poison) => { readonly kind: 'stop' } | { readonly kind: 'drop'; readonly record: string };
+  readonly onPoison: (
+    poison: Poison,
+  ) => { readonly kind: 'stop' } | { readonly kind: 'drop'; readonly record: string };
 }
 
 export type SequencerStep =
-  | { readonly kind: 'round'; readonly round: Round; readonly gates: readonly number[]; readonly commands: number }
+  | {
+      readonly kind: 'round';
+      readonly round: Round;
+      readonly gates: readonly number[];
+      readonly commands: number;
+    }
   | { readonly kind: 'poison'; readonly poison: Poison; readonly position: string };
 
 interface Transaction {
@@ -119,7 +126,10 @@ export class Sequencer {
         this.#command();
         if (this.#transaction) continue;
         safe = { taken, seq: this.#seq };
-        if (this.#builder.bytes >= this.#options.limits.roundBytesMax && this.#scanner.end < entry.resp.length) {
+        if (
+          this.#builder.bytes >= this.#options.limits.roundBytesMax &&
+          this.#scanner.end < entry.resp.length
+        ) {
           yield this.#close(this.#options.positionInside(entry, taken));
         }
       }
@@ -171,13 +181,21 @@ export class Sequencer {
     const dbs = [this.#db, ...verdict.databases];
     const outside = dbs.find((db) => db >= databases);
     if (outside !== undefined) {
-      this.#refuseCommand('DB_OUT_OF_RANGE', `database ${outside} does not exist at the target, which has ${databases}`);
+      this.#refuseCommand(
+        'DB_OUT_OF_RANGE',
+        `database ${outside} does not exist at the target, which has ${databases}`,
+      );
       return;
     }
     const scanner = this.#scanner;
     const name = verdict.spec.name;
-    const rewritten = verdict.kind === 'keyed' && verdict.rewrite ? rewriteFor(name, scanner.args(), this.#timeMs) : undefined;
-    const bytes = rewritten ? encodeCommand(rewritten) : Buffer.from(scanner.buffer.subarray(scanner.start, scanner.end));
+    const rewritten =
+      verdict.kind === 'keyed' && verdict.rewrite
+        ? rewriteFor(name, scanner.args(), this.#timeMs)
+        : undefined;
+    const bytes = rewritten
+      ? encodeCommand(rewritten)
+      : Buffer.from(scanner.buffer.subarray(scanner.start, scanner.end));
     // A script may flush as well: then, too, the control keys are written again.
     const erases = verdict.kind === 'all' && (verdict.erases !== 'nothing' || verdict.reason === 'script');
     const swapped = verdict.kind === 'all' && verdict.erases === 'swap' ? [...verdict.databases] : [];
@@ -195,7 +213,12 @@ export class Sequencer {
       }
       return;
     }
-    this.#builder.add({ ...unit, lanes, commands: [{ seq: this.#seq, db: this.#db, bytes }], bytes: bytes.length });
+    this.#builder.add({
+      ...unit,
+      lanes,
+      commands: [{ seq: this.#seq, db: this.#db, bytes }],
+      bytes: bytes.length,
+    });
   }
 
   #lanesOf(keys: readonly Buffer[]): number[] {
@@ -207,7 +230,14 @@ export class Sequencer {
     if (verdict.what === 'SELECT') {
       this.#db = verdict.db;
     } else if (verdict.what === 'MULTI') {
-      const empty = { all: false, erases: false, swapped: [], bytes: 0, commands: [], lanes: new Set<number>() };
+      const empty = {
+        all: false,
+        erases: false,
+        swapped: [],
+        bytes: 0,
+        commands: [],
+        lanes: new Set<number>(),
+      };
       this.#transaction = { first: this.#seq, ...empty };
     } else if (verdict.what === 'EXEC') {
       const transaction = this.#transaction;
@@ -244,7 +274,10 @@ export class Sequencer {
     transaction.bytes += bytes.length;
     const max = this.#options.limits.transactionBytesMax;
     if (transaction.bytes > max) {
-      this.#refuseCommand('TRANSACTION_TOO_LARGE', `a MULTI ... EXEC of more than ${max} bytes (--transaction-bytes)`);
+      this.#refuseCommand(
+        'TRANSACTION_TOO_LARGE',
+        `a MULTI ... EXEC of more than ${max} bytes (--transaction-bytes)`,
+      );
       return;
     }
     transaction.commands.push({ seq: this.#seq, db: this.#db, bytes });
@@ -288,7 +321,8 @@ function malformation(resp: Buffer, scanner: RespScanner): string | undefined {
       if (length !== 4 && length !== 5 && length !== 7) continue;
       const name = scanner.arg(0).toString('latin1').toUpperCase();
       if (name === 'MULTI' && open) return `a MULTI inside a MULTI at byte ${scanner.start}`;
-      if ((name === 'EXEC' || name === 'DISCARD') && !open) return `${name} without MULTI at byte ${scanner.start}`;
+      if ((name === 'EXEC' || name === 'DISCARD') && !open)
+        return `${name} without MULTI at byte ${scanner.start}`;
       if (name === 'MULTI') open = true;
       else if (name === 'EXEC' || name === 'DISCARD') open = false;
     }

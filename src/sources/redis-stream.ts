@@ -9,14 +9,21 @@
 // A session never reconnects. On any trouble `read` throws, and the caller reads on from its own position; the control
 // session (acknowledge, head, ...) is opened when it is needed and thrown away when it has ended.
 
-import { compareIds } from '../binlog/stream-id.ts';
 import type { Endpoint } from '../runtime/endpoint.ts';
 import { AbortedError, StopError } from '../runtime/errors.ts';
 import { isReplyError, Session } from './redis-stream/connection.ts';
 import { readEntry } from './redis-stream/entry.ts';
 import { ProgressGroup } from './redis-stream/group.ts';
 import { judge, type Look, positionIsGone, type Verdict } from './redis-stream/loss.ts';
-import { formatPlace, type Place, parsePlace, readThrough, ZERO_ID } from './redis-stream/position.ts';
+import {
+  coversPlace,
+  entriesBetween,
+  formatPlace,
+  type Place,
+  parsePlace,
+  readThrough,
+  ZERO_ID,
+} from './redis-stream/position.ts';
 import { CountTuner, type RawEntry, type Reading, readBehind, snapshotOf } from './redis-stream/reader.ts';
 import type { Snapshot } from './redis-stream/snapshot.ts';
 import type { Entry, From, Position, Source, SourceHead, SourceStart } from './source.ts';
@@ -72,6 +79,10 @@ export class RedisStreamSource implements Source {
     return { position: formatPlace({ ...place, taken: undefined }) };
   }
 
+  entriesBehind(position: Position, head: Position): number | undefined {
+    return entriesBetween(position, head);
+  }
+
   async head(): Promise<SourceHead> {
     const snapshot = await this.#snapshot();
     // XSETID can put last-generated-id where no entry is; then a position would never reach it.
@@ -81,11 +92,7 @@ export class RedisStreamSource implements Source {
   }
 
   covers(position: Position, head: Position): boolean {
-    const at = parsePlace(position);
-    const end = parsePlace(head);
-    const order = compareIds(at.id, end.id);
-    if (order > 0 || (order === 0 && at.taken === undefined)) return true;
-    return at.entriesRead !== undefined && end.entriesRead !== undefined && at.entriesRead >= end.entriesRead;
+    return coversPlace(position, head);
   }
 
   positionInside(entry: Entry, taken: number): Position {

@@ -59,6 +59,8 @@ export interface Source {
   acknowledge(position: Position): Promise<void>;
   /** True iff `position` has everything that `head` has. */
   covers(position: Position, head: Position): boolean;
+  /** Entries between `position` and `head`; undefined when the source cannot count them. */
+  entriesBehind(position: Position, head: Position): number | undefined;
   /** run_id and such of the server behind it, for the checks that two roles are not one server. */
   serverId(): Promise<string | undefined>;
   /** Removes what `acknowledge` created at the source (`lanegate reset`); returns what was removed, for people. */

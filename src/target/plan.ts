@@ -30,7 +30,13 @@ export interface ChunkLimits {
 }
 
 export type ChunkPlan =
-  | { readonly kind: 'run'; readonly batch: Batch; readonly last: number; readonly outBytes: number; readonly items: number }
+  | {
+      readonly kind: 'run';
+      readonly batch: Batch;
+      readonly last: number;
+      readonly outBytes: number;
+      readonly items: number;
+    }
   | { readonly kind: 'marker'; readonly marker: LaneItem }
   | { readonly kind: 'gap'; readonly item: LaneItem }
   | { readonly kind: 'foreign'; readonly item: LaneItem }
@@ -64,7 +70,8 @@ export function planChunk(
   let bytes = 0;
   for (const item of items) {
     const follows = taken === 0 || (item.previous === last && item.generation === checkpoint.generation);
-    if (!follows || item.kind === 'marker' || (taken > 0 && bytes + item.commands.length > limits.bytesMax)) break;
+    if (!follows || item.kind === 'marker' || (taken > 0 && bytes + item.commands.length > limits.bytesMax))
+      break;
     const before = limits.before !== undefined && limits.before <= item.seq ? limits.before : undefined;
     if (item.first > checkpoint.seq && limits.skips.size === 0 && before === undefined) {
       writer.whole(item);
@@ -109,7 +116,11 @@ export function planGate(
 
   const seqOf = new Map(item.lanes.map((lane, at) => [lane, checkpoints[at]?.seq ?? -1]));
   const writer = new BatchWriter(db);
-  if (limits.skips.size === 0 && limits.before === undefined && checkpoints.every(({ seq }) => seq < item.first)) {
+  if (
+    limits.skips.size === 0 &&
+    limits.before === undefined &&
+    checkpoints.every(({ seq }) => seq < item.first)
+  ) {
     writer.whole(item, 'gate');
     return { kind: 'run', batch: writer.batch, through: item.seq };
   }
@@ -148,7 +159,11 @@ function lastSeqBefore(commands: readonly IndexedCommand[], stop: number): numbe
 
 class BatchWriter {
   readonly batch: Batch;
-  readonly #sources: { readonly at: number; readonly commands: Buffer; readonly index: () => IndexedCommand[] }[] = [];
+  readonly #sources: {
+    readonly at: number;
+    readonly commands: Buffer;
+    readonly index: () => IndexedCommand[];
+  }[] = [];
 
   constructor(db: number) {
     const commandAt = (index: number) => this.#commandAt(index);

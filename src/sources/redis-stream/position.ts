@@ -46,6 +46,21 @@ export function formatPlace(place: Place): Position {
   return `${place.id}${taken}${read}${holes ? `~${place.holesThrough}` : ''}`;
 }
 
+/** True iff `position` has everything that `head` has. */
+export function coversPlace(position: Position, head: Position): boolean {
+  const at = parsePlace(position);
+  const end = parsePlace(head);
+  const order = compareIds(at.id, end.id);
+  if (order > 0 || (order === 0 && at.taken === undefined)) return true;
+  return at.entriesRead !== undefined && end.entriesRead !== undefined && at.entriesRead >= end.entriesRead;
+}
+
+/** Entries of the stream behind `position` and up to `head`; undefined where the server does not count them. */
+export function entriesBetween(position: Position, head: Position): number | undefined {
+  const [at, end] = [parsePlace(position).entriesRead, parsePlace(head).entriesRead];
+  return at === undefined || end === undefined ? undefined : Math.max(0, end - at);
+}
+
 /** The last id whose entry is fully read: XREAD goes on behind it. */
 export function readThrough(place: Place): string {
   return place.taken === undefined ? place.id : idBefore(place.id);

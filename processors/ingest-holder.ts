@@ -1,0 +1,266 @@
+// What a process does while it holds the ingest role: find the place (startup.ts), run the loop (ingest.ts), and look
+// around once per interval: is the journal still mine and whole? has an operator paused ingest or asked for another
+// number of lanes? has the low-water mark moved, so that the source may be told?
+
+import { INGEST_QUEUE } from '../queues/names.ts';
+import { CommandTable } from '../src/binlog/command-table.ts';
+import { Backoff, sleep } from '../src/runtime/backoff.ts';
+import { AbortedError, StopError } from '../src/runtime/errors.ts';
+import { safeMessage } from '../src/runtime/log.ts';
+import type { Source } from '../src/sources/source.ts';
+import { ConnectionLost } from '../src/target/connection.ts';
+import { type Identity, parseIdentity, parseMark } from '../src/target/control.ts';
+import { ReplyError } from '../src/target/replies.ts';
+import type { FencedSession } from '../src/target/session.ts';
+import type { PipelineContext } from './context.ts';
+import { type ClassifierPolicy, type IngestLimits, IngestLoop, stopIngest } from './ingest.ts';
+import {
+  gaps,
+  type IngestOptions,
+  NotDrained,
+  Raced,
+  raiseGeneration,
+  routingOf,
+  type Started,
+  startIngest,
+} from './startup.ts';
+import { databasesOf } from './target-data.ts';
+
+export type HolderEnd = 'stopped' | 'superseded' | 'paused';
+
+export interface HolderOptions extends IngestOptions {
+  readonly classifier: ClassifierPolicy;
+  readonly limits: IngestLimits;
+  readonly retentionMs: number;
+}
+
+/** What the process reports of its source while it is the holder. */
+export interface HolderView {
+  readonly connected: boolean;
+  readonly sourcePosition: string | null;
+  readonly headPosition: string | null;
+  readonly lagEntries: number | null;
+}
+
+type Turn = 'restart' | 'relane' | 'paused';
+
+export class IngestHolder {
+  readonly #context: PipelineContext;
+  readonly #source: Source;
+  readonly #options: HolderOptions;
+  #loop: IngestLoop | undefined;
+  #lag: { head: string; entries: number | null } | undefined;
+  #acknowledged = '';
+  /** Lanes with a gap at the last look: twice in a row means that the journal is not whole. */
+  #gaps: readonly number[] = [];
+
+  constructor(context: PipelineContext, source: Source, options: HolderOptions) {
+    this.#context = context;
+    this.#source = source;
+    this.#options = options;
+  }
+
+  /** Undefined while another process holds the role. */
+  get view(): HolderView | undefined {
+    if (!this.#loop) return undefined;
+    const { connected, position } = this.#loop.view;
+    return {
+      connected,
+      sourcePosition: position,
+      headPosition: this.#lag?.head ?? null,
+      lagEntries: this.#lag?.entries ?? null,
+    };
+  }
+
+  /** @throws AbortedError */
+  async run(signal: AbortSignal): Promise<HolderEnd> {
+    const { log, records, waits, now } = this.#context;
+    const backoff = new Backoff({ minMs: 20, maxMs: 2_000 });
+    for (;;) {
+      if (signal.aborted) throw new AbortedError();
+      const session = await this.#context.sessions.acquire('ingest', signal);
+      try {
+        const end = await this.#turn(session, signal);
+        if (end === 'stopped' || end === 'superseded' || end === 'paused') return end;
+        backoff.reset();
+      } catch (error) {
+        if (signal.aborted || error instanceof AbortedError) throw new AbortedError();
+        if (error instanceof StopError) return await this.#stopped(error);
+        if (error instanceof NotDrained) {
+          const hint = `the lanes ${error.lanes.join(', ')} must be drained first: lanegate status`;
+          if (await waits.begin('ingest', 'DRAINING', hint, now())) log.info(hint);
+        } else if (error instanceof ReplyError) {
+          if (await waits.begin('ingest', error.code, `the target refuses: ${error.message}`, now()))
+            log.warn({ code: error.code }, 'ingest waits for the target');
+        } else if (!(error instanceof Raced) && !(error instanceof ConnectionLost)) {
+          if (await waits.begin('ingest', 'FAILED', safeMessage(error), now()))
+            log.error({ err: error }, 'ingest failed and is tried again');
+        }
+        if (!(error instanceof Raced)) await records.count('retries');
+        await sleep(error instanceof NotDrained ? 100 : backoff.next(), signal);
+      } finally {
+        this.#loop = undefined;
+        if (session.closed) this.#context.sessions.drop(session);
+        else
+          await session.abandon().then(
+            () => this.#context.sessions.release(session),
+            () => this.#context.sessions.drop(session),
+          );
+      }
+    }
+  }
+
+  async #turn(session: FencedSession, signal: AbortSignal): Promise<HolderEnd | 'restart'> {
+    const { records, waits, log } = this.#context;
+    const started = await startIngest(this.#context, session, this.#source, this.#options, (identity) =>
+      this.#table(session, identity),
+    );
+    await waits.end('ingest');
+    const table = CommandTable.withAdditions(started.identity.commands);
+    const wanted = await this.#context.redis.hget(this.#context.journal.keys.control, 'relane');
+    if (wanted !== null && Number(wanted) !== started.lanes) {
+      // Nothing is read until the lanes are drained: else a busy source would put it off for ever.
+      await this.#relane(session, started, table.fingerprint);
+      return 'restart';
+    }
+    const loop = new IngestLoop(this.#context, this.#source, started, {
+      table,
+      policy: this.#options.classifier,
+      limits: this.#options.limits,
+      databases: await databasesOf(session),
+      skips: await records.skips(started.generation),
+    });
+    this.#loop = loop;
+    this.#gaps = [];
+    log.info(
+      { epoch: started.epoch, seq: started.head, position: started.position, source: this.#source.display },
+      'ingest begins',
+    );
+
+    const turn = new AbortController();
+    const stop = () => turn.abort('stopped');
+    signal.addEventListener('abort', stop, { once: true });
+    const looking = this.#lookAround(session, started, turn);
+    try {
+      const end = await loop.run(turn.signal);
+      if (end === 'restart') return 'restart';
+      return end;
+    } catch (error) {
+      if (!turn.signal.aborted || signal.aborted) throw error;
+      const why = turn.signal.reason as Turn;
+      if (why === 'paused') return 'paused';
+      if (why === 'relane') await this.#relane(session, started, table.fingerprint);
+      return 'restart';
+    } finally {
+      signal.removeEventListener('abort', stop);
+      turn.abort('restart');
+      await looking;
+    }
+  }
+
+  async #lookAround(session: FencedSession, started: Started, turn: AbortController): Promise<void> {
+    const { options, log } = this.#context;
+    while (!turn.signal.aborted) {
+      try {
+        await sleep(options.watchdogMs, turn.signal);
+        const why = await this.#look(session, started);
+        if (why) turn.abort(why);
+      } catch (error) {
+        if (turn.signal.aborted) return;
+        if (error instanceof Raced || error instanceof ConnectionLost || error instanceof StopError)
+          turn.abort('restart');
+        else log.debug({ err: error }, 'ingest could not look around');
+      }
+    }
+  }
+
+  async #look(session: FencedSession, started: Started): Promise<Turn | undefined> {
+    const { journal, control, redis, log } = this.#context;
+    const [inForce, lanesWanted, paused] = await Promise.all([
+      journal.inForce(),
+      redis.hget(journal.keys.control, 'relane'),
+      redis.hexists(journal.keys.pauses, `${INGEST_QUEUE}|operator`),
+    ]);
+    if (inForce?.id !== started.journalId) return 'restart';
+    if (paused === 1) return 'paused';
+    const [identityText, markText] = await session.read([control.identity, control.mark]);
+    const identity = parseIdentity(identityText ?? '');
+    if (identity?.journal !== started.journalId) return 'restart';
+    const lanes = await gaps(this.#context, session, identity);
+    if (lanes.length > 0 && this.#gaps.length > 0) {
+      log.warn({ lanes }, 'the journal has holes');
+      return 'restart';
+    }
+    this.#gaps = lanes;
+    if (lanesWanted !== null) {
+      if (Number(lanesWanted) !== identity.lanes) return 'relane';
+      await redis.hdel(journal.keys.control, 'relane');
+    }
+    await this.#tellSource(markText ?? '');
+    return undefined;
+  }
+
+  async #tellSource(markText: string): Promise<void> {
+    const { log } = this.#context;
+    try {
+      const head = await this.#source.head();
+      const at = this.#loop?.view.position;
+      if (at !== undefined)
+        this.#lag = { head: head.position, entries: this.#source.entriesBehind(at, head.position) ?? null };
+      const mark = parseMark(markText);
+      if (mark && mark.position !== this.#acknowledged) {
+        await this.#source.acknowledge(mark.position);
+        this.#acknowledged = mark.position;
+      }
+    } catch (error) {
+      // Reading notices a broken source by itself; an acknowledgement is made good at the next look.
+      log.debug({ err: error }, 'the source was not told');
+    }
+  }
+
+  async #relane(session: FencedSession, started: Started, fingerprint: string): Promise<void> {
+    const { journal, redis, log } = this.#context;
+    const lanes = Number(await redis.hget(journal.keys.control, 'relane'));
+    if (!Number.isInteger(lanes) || lanes < 1 || lanes > 256) {
+      await redis.hdel(journal.keys.control, 'relane');
+      log.error('relane: not a number of lanes from 1 to 256; ignored');
+      return;
+    }
+    await raiseGeneration(this.#context, session, started, {
+      lanes,
+      routing: routingOf(lanes, fingerprint, this.#options.policy),
+    });
+    await redis.hdel(journal.keys.control, 'relane');
+  }
+
+  async #stopped(error: StopError): Promise<HolderEnd> {
+    const { journal, now } = this.#context;
+    const inForce = await journal.inForce();
+    await stopIngest(this.#context, {
+      generation: inForce?.generation ?? 'none',
+      seq: inForce?.head ?? 0,
+      position: this.#loop?.view.position ?? '',
+      command: error.code,
+      key: null,
+      reason: error.message,
+      hint: error.hint,
+      behind: false,
+      atMs: now(),
+    });
+    return 'stopped';
+  }
+
+  async #table(
+    session: FencedSession,
+    identity: Identity | undefined,
+  ): Promise<{ fingerprint: string; additions: string }> {
+    if (identity)
+      return {
+        fingerprint: CommandTable.withAdditions(identity.commands).fingerprint,
+        additions: identity.commands,
+      };
+    const reply = await session.call(['COMMAND']);
+    const table = CommandTable.shipped().completedBy(reply as unknown[]);
+    return { fingerprint: table.fingerprint, additions: table.additions() };
+  }
+}

@@ -1,0 +1,284 @@
+// Ingest: reads the source, numbers commands, commits rounds, wakes lanes. One role; any process may hold it.
+//
+// The holder is elected by BullMQ (one job, its lock, the stalled check) and fenced by the journal (id and epoch): an
+// ingest that lost its lock may go on believing, but its commits are refused (I4). A round is durable in the journal
+// before anything is announced, and nothing is acknowledged to the source but the low-water mark (I6).
+
+import type { Redis } from 'ioredis';
+import { Classifier } from '../src/binlog/classify.ts';
+import type { CommandTable } from '../src/binlog/command-table.ts';
+import type { Round } from '../src/journal/journal.ts';
+import type { StopRecord } from '../src/journal/records.ts';
+import { Backoff, sleep } from '../src/runtime/backoff.ts';
+import { AbortedError, StopError } from '../src/runtime/errors.ts';
+import { failpoint } from '../src/runtime/failpoints.ts';
+import { safeMessage } from '../src/runtime/log.ts';
+import { Sequencer, type SequencerStep } from '../src/sequencer/sequencer.ts';
+import type { Poison } from '../src/sequencer/unit.ts';
+import type { Entry, Source } from '../src/sources/source.ts';
+import { RESERVED_PREFIX } from '../src/target/control.ts';
+import type { PipelineContext } from './context.ts';
+import { announceAll } from './gate.ts';
+import { stopPlace } from './poison.ts';
+import type { Started } from './startup.ts';
+
+export interface IngestLimits {
+  readonly roundBytesMax: number;
+  readonly segmentBytesMax: number;
+  readonly segmentGapMax: number;
+  readonly transactionBytesMax: number;
+}
+
+export interface ClassifierPolicy {
+  readonly splitMultiKey: boolean;
+  readonly publish: boolean;
+  readonly scriptKeys: 'all' | 'declared';
+  readonly allow: readonly string[];
+  readonly deny: readonly string[];
+}
+
+/** What status shows of the source, as this holder sees it. */
+export interface IngestView {
+  connected: boolean;
+  position: string;
+}
+
+export type IngestEnd = 'stopped' | 'superseded' | 'restart';
+
+/** Numbers and commits from where `started` stands until aborted. One instance per turn as holder. */
+export class IngestLoop {
+  readonly #context: PipelineContext;
+  readonly #source: Source;
+  readonly #started: Started;
+  readonly #sequencer: Sequencer;
+  readonly #skips: ReadonlyMap<number, { by: string; reason: string }>;
+  readonly view: IngestView;
+  #position: string;
+  #head: number;
+  #pending: Promise<IngestEnd | undefined> = Promise.resolve(undefined);
+  #announcing: Promise<void> | undefined;
+  #announceAgain = false;
+  #blocking: Redis | undefined;
+
+  constructor(
+    context: PipelineContext,
+    source: Source,
+    started: Started,
+    options: {
+      readonly table: CommandTable;
+      readonly policy: ClassifierPolicy;
+      readonly limits: IngestLimits;
+      readonly databases: number;
+      readonly skips: ReadonlyMap<number, { by: string; reason: string }>;
+    },
+  ) {
+    this.#context = context;
+    this.#source = source;
+    this.#started = started;
+    this.#skips = options.skips;
+    this.#position = started.position;
+    this.#head = started.head;
+    this.view = { connected: false, position: started.position };
+    this.#sequencer = new Sequencer({
+      table: options.table,
+      classifier: new Classifier({
+        table: options.table,
+        reservedPrefix: RESERVED_PREFIX,
+        ...options.policy,
+        allow: [...options.policy.allow],
+        deny: [...options.policy.deny],
+      }),
+      generation: started.generation,
+      head: started.head,
+      tails: started.tails,
+      databases: options.databases,
+      limits: options.limits,
+      positionInside: (entry, taken) => source.positionInside(entry, taken),
+      onPoison: (poison) => this.#onPoison(poison),
+    });
+  }
+
+  /** @throws AbortedError; StopError for what the source cannot cure by itself */
+  async run(signal: AbortSignal): Promise<IngestEnd> {
+    const { waits, log, now } = this.#context;
+    const backoff = new Backoff({ minMs: 50, maxMs: 5_000 });
+    try {
+      for (;;) {
+        try {
+          const end = await this.#read(signal, backoff);
+          if (end) return end;
+          throw new AbortedError();
+        } catch (error) {
+          if (signal.aborted) throw new AbortedError();
+          if (error instanceof StopError || error instanceof AbortedError) throw error;
+          this.view.connected = false;
+          const hint = `the source ${this.#source.display} does not answer: ${safeMessage(error)}`;
+          if (await waits.begin('source', 'CONNECTION', hint, now())) log.warn(hint);
+          await this.#context.records.count('retries');
+          await sleep(backoff.next(), signal);
+        }
+      }
+    } finally {
+      this.#blocking?.disconnect();
+      await this.#pending.catch(() => {});
+      await this.#announcing?.catch(() => {});
+    }
+  }
+
+  async #read(signal: AbortSignal, backoff: Backoff): Promise<IngestEnd | undefined> {
+    const { waits, log } = this.#context;
+    // An idle source yields nothing: that it answers at all is what ends the wait.
+    await this.#source.head();
+    this.view.connected = true;
+    if (await waits.end('source')) log.info('the source answers again');
+    for await (const entries of this.#source.read(this.#position, signal)) {
+      backoff.reset();
+      const end = await this.#take(entries, signal);
+      if (end) return end;
+    }
+    return undefined;
+  }
+
+  async #take(entries: readonly Entry[], signal: AbortSignal): Promise<IngestEnd | undefined> {
+    for (const step of this.#sequencer.rounds(entries)) {
+      // While one round is on its way to the journal, the next is being made.
+      const end = await this.#pending;
+      if (end) return end;
+      if (step.kind === 'poison') return await this.#stopAt(step);
+      this.#pending = this.#commit(step.round, step.gates, signal);
+      this.#pending.catch(() => {});
+      this.#position = step.round.position;
+      this.view.position = step.round.position;
+    }
+    return undefined;
+  }
+
+  async #commit(round: Round, gates: readonly number[], signal: AbortSignal): Promise<IngestEnd | undefined> {
+    const { journal, queues, log, options } = this.#context;
+    const { journalId, epoch, lanes } = this.#started;
+    const outcome = await this.#untilAnswered(
+      () => journal.commit(journalId, epoch, lanes, this.#head, round),
+      signal,
+    );
+    if (outcome.kind === 'missing') return 'restart';
+    if (outcome.kind === 'fenced') {
+      log.warn({ by: outcome.by, epoch }, 'another ingest has taken over');
+      await this.#context.records.count('fenced');
+      return 'superseded';
+    }
+    await failpoint('after-commit-before-announce');
+    const before = this.#head;
+    this.#head = round.lastSeq;
+    if (gates.length > 0) this.#announceSoon();
+    else await Promise.all(outcome.asleep.map((lane) => queues.addApply(lane, before + 1, round.lastSeq)));
+    if (outcome.unappliedBytes >= options.budgetBytes) return await this.#waitForRoom(signal);
+    return undefined;
+  }
+
+  /** Gates need the checkpoints to know which of them is at the front; one look at a time is enough. */
+  #announceSoon(): void {
+    this.#announceAgain = true;
+    this.#announcing ??= this.#announceLoop().finally(() => {
+      this.#announcing = undefined;
+    });
+  }
+
+  async #announceLoop(): Promise<void> {
+    const { sessions, log } = this.#context;
+    while (this.#announceAgain) {
+      this.#announceAgain = false;
+      try {
+        const session = await sessions.acquire('ingest', AbortSignal.timeout(5_000));
+        await announceAll(this.#context, session, {});
+        sessions.release(session);
+      } catch (error) {
+        // The watchdog announces again within its interval.
+        log.debug({ err: error }, 'announcing failed');
+      }
+    }
+  }
+
+  /** The journal's Redis may be out of memory or away for a while: the round is kept and sent again; commit.lua knows it. */
+  async #untilAnswered<T>(step: () => Promise<T>, signal: AbortSignal): Promise<T> {
+    const { waits, log, now, records } = this.#context;
+    const backoff = new Backoff({ minMs: 20, maxMs: 2_000 });
+    for (;;) {
+      try {
+        const result = await step();
+        if (await waits.end('ingest')) log.info("the queue's Redis takes rounds again");
+        return result;
+      } catch (error) {
+        if (signal.aborted) throw new AbortedError();
+        const code = error instanceof Error ? (error.message.split(' ')[0] ?? 'ERROR') : 'ERROR';
+        const hint = `the queue's Redis refuses a round: ${safeMessage(error)}`;
+        if (await waits.begin('ingest', code, hint, now()).catch(() => false)) log.warn(hint);
+        await records.count('retries').catch(() => {});
+        await sleep(backoff.next(), signal);
+      }
+    }
+  }
+
+  async #waitForRoom(signal: AbortSignal): Promise<IngestEnd | undefined> {
+    const { journal, options, openBlocking } = this.#context;
+    const { journalId, lanes } = this.#started;
+    this.#blocking ??= openBlocking();
+    const blocking = this.#blocking;
+    const stop = () => blocking.disconnect();
+    signal.addEventListener('abort', stop, { once: true });
+    try {
+      for (;;) {
+        if (signal.aborted) throw new AbortedError();
+        const unapplied = await journal.room(journalId, lanes, options.budgetBytes / 2);
+        if (unapplied === undefined) return 'restart';
+        if (unapplied < options.budgetBytes / 2) return undefined;
+        await blocking.blpop(journal.keys.room, 1);
+      }
+    } catch (error) {
+      if (signal.aborted) throw new AbortedError();
+      throw error;
+    } finally {
+      signal.removeEventListener('abort', stop);
+    }
+  }
+
+  #onPoison(poison: Poison): { kind: 'stop' } | { kind: 'drop'; record: string } {
+    const skip = this.#skips.get(poison.seq);
+    if (!skip && this.#context.options.onPoison === 'stop') return { kind: 'stop' };
+    const { seq, command, key, code } = poison;
+    const reason = skip?.reason ?? poison.reason;
+    const by = skip?.by ?? 'on-poison';
+    const { generation } = this.#started;
+    const record = {
+      place: 'ingest',
+      generation,
+      seq,
+      command,
+      key,
+      code,
+      reason,
+      by,
+      atMs: this.#context.now(),
+    };
+    return { kind: 'drop', record: JSON.stringify(record) };
+  }
+
+  async #stopAt(step: Extract<SequencerStep, { kind: 'poison' }>): Promise<IngestEnd> {
+    const { seq, command, key, reason } = step.poison;
+    await stopIngest(this.#context, {
+      generation: this.#started.generation,
+      seq,
+      position: step.position,
+      command,
+      key,
+      reason,
+      hint: `lanegate lane resume ingest   (tries again), or: lanegate lane skip ingest --seq ${seq} --reason "..."`,
+      behind: false,
+      atMs: this.#context.now(),
+    });
+    return 'stopped';
+  }
+}
+
+export async function stopIngest(context: PipelineContext, record: StopRecord): Promise<void> {
+  await stopPlace(context, 'ingest', record);
+}

@@ -1,0 +1,120 @@
+// What BullMQ calls: one function per queue. A job ends in one of three ways:
+//   done              the result says in words what happened
+//   handed back       WaitingError behind moveToWait: a clean stop, or a job of a newer version; the job is at the head again
+//   failed            a stopped lane; the reason is on the board, the lane's queue is paused
+// Order and safety rest on none of it.
+
+import { type Job, UnrecoverableError, WaitingError } from 'bullmq';
+import {
+  type GateResult,
+  gateJobSchema,
+  JOB_VERSION,
+  type LaneResult,
+  laneJobSchema,
+} from '../queues/jobs.ts';
+import { AbortedError } from '../src/runtime/errors.ts';
+import type { PipelineContext } from './context.ts';
+import type { GateEnd, GateRunner } from './gate.ts';
+import type { IngestHolder } from './ingest-holder.ts';
+import { type LaneProcessor, LaneStopped } from './lane.ts';
+
+export class JobProcessors {
+  readonly #context: PipelineContext;
+  readonly #lanes: LaneProcessor;
+  readonly #gates: GateRunner;
+  readonly #signal: AbortSignal;
+  /** Lanes that this process works on right now. */
+  readonly activeLanes = new Set<number>();
+
+  constructor(context: PipelineContext, lanes: LaneProcessor, gates: GateRunner, signal: AbortSignal) {
+    this.#context = context;
+    this.#lanes = lanes;
+    this.#gates = gates;
+    this.#signal = signal;
+  }
+
+  async lane(job: Job, token: string | undefined): Promise<LaneResult> {
+    await this.#handBackIfNewer(job, token);
+    const { lane, kind } = laneJobSchema.parse(job.data);
+    this.activeLanes.add(lane);
+    try {
+      return await this.#lanes.run(lane, kind, this.#signal);
+    } catch (error) {
+      if (error instanceof LaneStopped) throw new UnrecoverableError(error.message);
+      return await this.#handBack(job, token, error);
+    } finally {
+      this.activeLanes.delete(lane);
+    }
+  }
+
+  async gate(job: Job, token: string | undefined): Promise<GateResult> {
+    await this.#handBackIfNewer(job, token);
+    const { gate } = gateJobSchema.parse(job.data);
+    const startedMs = this.#context.now();
+    try {
+      const end = await this.#gates.run(gate, this.#signal);
+      return { ended: GATE_ENDS[end], ms: this.#context.now() - startedMs };
+    } catch (error) {
+      return await this.#handBack(job, token, error);
+    }
+  }
+
+  async ingest(holder: IngestHolder, job: Job, token: string | undefined): Promise<{ ended: string }> {
+    await this.#handBackIfNewer(job, token);
+    try {
+      const ended = await holder.run(this.#signal);
+      return { ended };
+    } catch (error) {
+      return await this.#handBack(job, token, error);
+    }
+  }
+
+  /** A clean stop puts the job back at the head, so that another process takes over at once. */
+  async #handBack(job: Job, token: string | undefined, error: unknown): Promise<never> {
+    if (!(error instanceof AbortedError)) {
+      this.#context.log.error(
+        { err: error, queue: job.queueName, job: job.name },
+        'a job failed; the watchdog sees to it that the work goes on',
+      );
+      throw error;
+    }
+    await job.moveToWait(token);
+    throw new WaitingError();
+  }
+
+  async #handBackIfNewer(job: Job, token: string | undefined): Promise<void> {
+    const version = (job.data as { v?: unknown }).v;
+    if (version === undefined || Number(version) <= JOB_VERSION) return;
+    await job.moveToWait(token);
+    throw new WaitingError();
+  }
+}
+
+const GATE_ENDS: Readonly<Record<GateEnd, GateResult['ended']>> = {
+  executed: 'executed',
+  'already executed': 'already executed',
+  waiting: 'early',
+  claimed: 'early',
+  stopped: 'stopped',
+  void: 'void',
+};
+
+/** One line about a job for people: `lane 3: seq 1200..1890, 87 commands, 11 KiB, 4 ms`. */
+export function describeJob(queueName: string, job: unknown): string {
+  const { kind, lane, gate, command, from, to, commands, bytes, ms, ended, lanes } = job as Record<
+    string,
+    unknown
+  >;
+  if (queueName === 'ingest') return 'ingest';
+  if (kind === 'gate')
+    return `gate ${gate}: ${command}, lanes ${Array.isArray(lanes) ? lanes.join(',') : '?'}${ms === undefined ? '' : `, ${ended}, ${ms} ms`}`;
+  const what =
+    kind === 'barrier' ? `lane ${lane}: up to gate ${gate} (${command})` : `lane ${lane}: seq ${from}..${to}`;
+  if (commands === undefined) return what;
+  return `${what}, ${commands} commands, ${bytesText(Number(bytes))}, ${ms} ms`;
+}
+
+function bytesText(bytes: number): string {
+  if (bytes < 1024) return `${bytes} B`;
+  return bytes < 1024 * 1024 ? `${Math.round(bytes / 1024)} KiB` : `${(bytes / 1024 / 1024).toFixed(1)} MiB`;
+}

@@ -1,0 +1,115 @@
+// The watchdog looks at the whole pipeline once per interval, in one process at a time (an expiring claim), and puts
+// right whatever was lost: jobs, wake-ups, pauses without an owner, the ingest job (I8). It also moves the
+// low-water mark, trims the journal behind the retention window, and notices a target that went back in time.
+
+import { INGEST_QUEUE, laneQueue } from '../queues/names.ts';
+import { lanesWithGap } from '../src/journal/mark.ts';
+import type { FencedSession } from '../src/target/session.ts';
+import { announce } from './announce.ts';
+import type { PipelineContext } from './context.ts';
+import { type MarkStep, moveMark } from './mark.ts';
+
+const CONCURRENCY_EVERY_MS = 30_000;
+/** Log entries of a stream whose applied part is not worth a trim. */
+const TRIM_EVERY_MS = 1_000;
+
+export class Watchdog {
+  readonly #context: PipelineContext;
+  readonly #retention: { readonly ms: number; readonly bytes: number };
+  /** (time, mark) of the last retention window, oldest first. */
+  #marks: { readonly atMs: number; readonly mark: number; readonly inBytes: number }[] = [];
+  #seen: readonly number[] = [];
+  #generation = '';
+  #assertedAtMs = Number.NEGATIVE_INFINITY;
+  #trimmedAtMs = Number.NEGATIVE_INFINITY;
+  #trimmedThrough = 0;
+
+  constructor(context: PipelineContext, retention: { ms: number; bytes: number }) {
+    this.#context = context;
+    this.#retention = retention;
+  }
+
+  /** One look. Throws on connection trouble; the next look starts afresh. */
+  async look(session: FencedSession): Promise<void> {
+    const { queues, records, journal, now, redis } = this.#context;
+    if (!(await records.stops()).has('ingest') && !(await this.#operatorPaused(INGEST_QUEUE)))
+      await queues.addIngest();
+    const claim = journal.keys.claim('watchdog');
+    const holdMs = Math.max(100, Math.round(this.#context.options.watchdogMs * 0.8));
+    if ((await redis.set(claim, this.#context.workerId, 'PX', holdMs, 'NX')) !== 'OK') return;
+    await this.#reconcilePauses();
+    const step = await moveMark(this.#context, session);
+    if (!step) return;
+    this.#noticeRollback(step);
+    if (now() - this.#assertedAtMs >= CONCURRENCY_EVERY_MS) {
+      await queues.assertConcurrency(step.snapshot.lanes);
+      this.#assertedAtMs = now();
+    }
+    await announce(this.#context, step.checkpoints, { everyLane: true });
+    await this.#trim(step);
+  }
+
+  #noticeRollback(step: MarkStep): void {
+    const { checkpoints, snapshot } = step;
+    if (snapshot.generation === this.#generation) {
+      const back = checkpoints.flatMap((seq, lane) => (seq < (this.#seen[lane] ?? 0) ? [lane] : []));
+      if (back.length > 0) {
+        const gaps = lanesWithGap(snapshot.views, checkpoints);
+        this.#context.log.warn(
+          { lanes: back, gaps },
+          'the target went back in time: applying again from its checkpoints',
+        );
+        this.#marks = [];
+        this.#trimmedThrough = 0;
+      }
+    }
+    this.#generation = snapshot.generation;
+    this.#seen = checkpoints;
+  }
+
+  /** Drops what is applied for longer than the window, and earlier what exceeds the byte limit. */
+  async #trim({ mark, snapshot }: MarkStep): Promise<void> {
+    const { journal, now } = this.#context;
+    const atMs = now();
+    const inBytes = snapshot.views.reduce((sum, view) => sum + view.inBytes, snapshot.gateInBytes);
+    this.#marks.push({ atMs, mark: mark.seq, inBytes });
+    const expired = this.#marks.filter(
+      (entry) => entry.atMs <= atMs - this.#retention.ms || inBytes - entry.inBytes > this.#retention.bytes,
+    );
+    const through = expired.at(-1)?.mark ?? 0;
+    this.#marks = this.#marks.slice(Math.max(0, expired.length - 1));
+    if (through <= this.#trimmedThrough || atMs - this.#trimmedAtMs < TRIM_EVERY_MS) return;
+    this.#trimmedAtMs = atMs;
+    this.#trimmedThrough = through;
+    await journal.trim(snapshot.id, snapshot.lanes, through);
+  }
+
+  async #operatorPaused(queue: string): Promise<boolean> {
+    return (await this.#context.redis.hexists(this.#context.journal.keys.pauses, `${queue}|operator`)) === 1;
+  }
+
+  /** Every pause has an owner that is alive, and every operator's pause is in force. */
+  async #reconcilePauses(): Promise<void> {
+    const { redis, journal, queues, records, now } = this.#context;
+    const pauses = Object.keys(await redis.hgetall(journal.keys.pauses));
+    if (pauses.length === 0) return;
+    const stops = await records.stops();
+    for (const field of pauses) {
+      const bar = field.indexOf('|');
+      const [queue, owner] = [field.slice(0, bar), field.slice(bar + 1)];
+      const lane = queue.startsWith('lane-') ? Number(queue.slice('lane-'.length)) : undefined;
+      if (owner.startsWith('gate:') && lane !== undefined) {
+        const [, id, seq] = owner.split(':');
+        if ((await redis.exists(journal.keys.claim(`gate-${id}-${seq}`))) === 0)
+          await queues.gatePause('resume', owner, [lane], now());
+      } else if (owner === 'stop' && lane !== undefined && !stops.has(`lane:${lane}`)) {
+        await redis.hdel(journal.keys.pauses, field);
+        if (!pauses.includes(`${laneQueue(lane)}|operator`)) await queues.lane(lane).resume();
+      } else if (owner === 'operator') {
+        const paused =
+          lane === undefined ? (queue === INGEST_QUEUE ? queues.ingest : queues.gate) : queues.lane(lane);
+        if (!(await paused.isPaused())) await paused.pause();
+      }
+    }
+  }
+}

@@ -1,0 +1,27 @@
+import type { Endpoint } from '../src/runtime/endpoint.ts';
+
+const RETRY_MS_MAX = 1_000;
+
+/**
+ * How we connect to the queue's Redis, and to it alone: this client reconnects and re-sends, which is right only because
+ * every step there can be repeated. Half-open connections are found by `socketTimeout`.
+ */
+export function queueConnection(endpoint: Endpoint, connectionName: string) {
+  return {
+    connectionName,
+    host: endpoint.host,
+    port: endpoint.port,
+    ...(endpoint.username === undefined ? {} : { username: endpoint.username }),
+    ...(endpoint.password === undefined ? {} : { password: endpoint.password }),
+    db: endpoint.db,
+    ...(endpoint.tls === undefined ? {} : { tls: endpoint.tls }),
+    protocol: 2 as const,
+    maxRetriesPerRequest: null,
+    enableReadyCheck: true,
+    keepAlive: 10_000,
+    connectTimeout: 5_000,
+    socketTimeout: 15_000,
+    retryStrategy: (attempt: number) => Math.min(RETRY_MS_MAX, 20 * 2 ** Math.min(attempt, 6)),
+    reconnectOnError: (error: Error) => (error.message.startsWith('READONLY') ? (2 as const) : false),
+  };
+}

@@ -1,0 +1,49 @@
+import type { Config } from '../config.ts';
+import type { WorkerOptions } from '../roles/worker.ts';
+import type { Endpoint } from '../runtime/endpoint.ts';
+import type { Logger } from '../runtime/log.ts';
+import type { Source } from '../sources/source.ts';
+
+/** Commands between two crossing ones of a gate's segment: beyond it, lanes are faster than one serial batch. */
+const SEGMENT_GAP_MAX = 1_024;
+const SLICE_MS = 1_000;
+const LANE_LINGER_MS = 200;
+const GATE_TIMEOUT_MS = 600_000;
+
+/** How `run` and `worker` start a process from the configuration. */
+export function workerOptions(
+  config: Config,
+  parts: { queue: Endpoint; target: Endpoint; source: Source | undefined; log: Logger },
+): WorkerOptions {
+  const { splitMultiKey, publish, scriptKeys, allow, deny } = config;
+  return {
+    ...parts,
+    name: config.name,
+    roles: config.roles,
+    processor: {
+      chunkBytesMax: config.chunkBytes,
+      onPoison: config.onPoison,
+      budgetBytes: config.budgetBytes,
+      sliceMs: SLICE_MS,
+      lingerMs: LANE_LINGER_MS,
+      watchdogMs: config.watchdogMs,
+      gateTimeoutMs: GATE_TIMEOUT_MS,
+    },
+    holder: {
+      from: config.from,
+      lanes: config.lanes,
+      targetData: config.targetData,
+      policy: { splitMultiKey, publish, scriptKeys, allow: [...allow].sort(), deny: [...deny].sort() },
+      classifier: { splitMultiKey, publish, scriptKeys, allow, deny },
+      limits: {
+        roundBytesMax: config.roundBytes,
+        segmentBytesMax: config.segmentBytes,
+        segmentGapMax: SEGMENT_GAP_MAX,
+        transactionBytesMax: config.transactionBytes,
+      },
+      retentionMs: config.retentionMs,
+    },
+    retention: { ms: config.retentionMs, bytes: config.retentionBytes },
+    lockMs: config.lockMs,
+  };
+}

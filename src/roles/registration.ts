@@ -1,0 +1,44 @@
+import type { Redis } from 'ioredis';
+import { z } from 'zod';
+import type { JournalKeys } from '../journal/keys.ts';
+
+/** Without a new registration for so long, a worker counts as dead. */
+export const REGISTRATION_MS_MAX = 10_000;
+
+const registrationSchema = z.object({
+  id: z.string(),
+  host: z.string(),
+  pid: z.int(),
+  roles: z.array(z.string()),
+  lanes: z.array(z.int()),
+  atMs: z.number(),
+  /** Of the ingest's holder: what it knows of the source. */
+  ingest: z
+    .object({
+      connected: z.boolean(),
+      sourcePosition: z.string().nullable(),
+      headPosition: z.string().nullable().default(null),
+      lagEntries: z.number().nullable(),
+    })
+    .nullish(),
+});
+
+/** What each process writes into the workers' hash once a second. */
+export type Registration = z.infer<typeof registrationSchema>;
+
+/** Workers whose registration is fresh, by id. */
+export async function aliveWorkers(redis: Redis, keys: JournalKeys, nowMs: number): Promise<Registration[]> {
+  const all = Object.values(await redis.hgetall(keys.workers)).flatMap((text) => {
+    const parsed = registrationSchema.safeParse(readJson(text));
+    return parsed.success ? [parsed.data] : [];
+  });
+  return all.filter(({ atMs }) => nowMs - atMs <= REGISTRATION_MS_MAX).sort((a, b) => (a.id < b.id ? -1 : 1));
+}
+
+function readJson(text: string): unknown {
+  try {
+    return JSON.parse(text);
+  } catch {
+    return undefined;
+  }
+}

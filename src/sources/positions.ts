@@ -1,0 +1,14 @@
+import { coversPlace, entriesBetween } from './redis-stream/position.ts';
+import type { Source } from './source.ts';
+
+/** What can be said of two positions without a connection to their source. */
+export type PositionRules = Pick<Source, 'covers' | 'entriesBehind'>;
+
+const RULES: Readonly<Record<string, PositionRules>> = {
+  'redis-stream': { covers: coversPlace, entriesBehind: entriesBetween },
+};
+
+/** By the kind that stands before the colon of a source's identity. */
+export function positionRules(kind: string | undefined): PositionRules | undefined {
+  return kind !== undefined && Object.hasOwn(RULES, kind) ? RULES[kind] : undefined;
+}
