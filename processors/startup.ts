@@ -208,6 +208,7 @@ async function initialise(
   const { outcome } = await session.commit(batch, sets, { timeoutMs: GATE_MS });
   if (outcome.kind === 'aborted') throw outcome.error;
   if (outcome.kind === 'fenced') throw new Raced('another process initialised the target');
+  await failpoint('after-initialise');
   log.info({ lanes, from, position, source: source.display }, 'the pipeline begins');
 }
 

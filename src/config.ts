@@ -67,7 +67,7 @@ export const options = z.object({
     placeholder: 'NAME',
     description: 'name of the pipeline',
     everyday: true,
-    commands: PIPELINE,
+    commands: [...PIPELINE, 'explain'],
   }),
   source: option(text().optional(), {
     placeholder: 'URL',
@@ -286,9 +286,9 @@ export const options = z.object({
   }),
   timeout: option(duration('s', 1, 30 * 86_400).default(60), {
     placeholder: 'SECONDS',
-    description: 'how long --wait waits',
+    description: 'how long --wait, or relane, waits',
     everyday: true,
-    commands: ['status'],
+    commands: ['status', 'relane'],
   }),
   values: option(toggle().default(false), {
     description: 'show the arguments of commands, not only their names and keys',

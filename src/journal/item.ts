@@ -93,9 +93,8 @@ export class IndexWriter {
   }
 
   addLanes(lanes: readonly number[] | undefined): void {
-    if (lanes === undefined) return this.#varint(0);
-    this.#varint(lanes.length);
-    for (const lane of lanes) this.#varint(lane);
+    this.#varint(lanes?.length ?? 0);
+    for (const lane of lanes ?? []) this.#varint(lane);
   }
 
   take(): Buffer {

@@ -1,0 +1,23 @@
+// What the kernel says of a process (/proc): CPU time and peak memory. Linux only.
+
+import { execFileSync } from 'node:child_process';
+import { readFileSync } from 'node:fs';
+
+let ticksPerSecond: number | undefined;
+
+/** User and system time since the process began, us. Resolution: one clock tick, 10 ms on most kernels. */
+export function cpuUs(pid: number): number {
+  ticksPerSecond ??= Number(execFileSync('getconf', ['CLK_TCK'], { encoding: 'utf8' }));
+  const text = readFileSync(`/proc/${pid}/stat`, 'utf8');
+  // The name, in parentheses, may hold spaces.
+  const fields = text.slice(text.lastIndexOf(')') + 2).split(' ');
+  const ticks = Number(fields[11]) + Number(fields[12]);
+  return (ticks / ticksPerSecond) * 1e6;
+}
+
+/** VmHWM: the most that was resident at any time, bytes. */
+export function peakRssBytes(pid: number): number {
+  const found = /^VmHWM:\s+(\d+) kB/m.exec(readFileSync(`/proc/${pid}/status`, 'utf8'));
+  if (!found) throw new Error(`/proc/${pid}/status has no VmHWM`);
+  return Number(found[1]) * 1024;
+}

@@ -1,0 +1,91 @@
+import { hostname, userInfo } from 'node:os';
+import type { Redis } from 'ioredis';
+import { QueueSet } from '../../queues/queue-set.ts';
+import { Journal } from '../journal/journal.ts';
+import { Records } from '../journal/records.ts';
+import { EmbeddedQueue } from '../roles/embedded-queue.ts';
+import { Observer } from '../roles/observe.ts';
+import { connectQueue } from '../roles/queue-connection.ts';
+import type { Endpoint } from '../runtime/endpoint.ts';
+import { ConfigurationError } from '../runtime/errors.ts';
+import { packageVersion } from '../runtime/package.ts';
+import { openSource } from '../sources/open.ts';
+import type { Source } from '../sources/source.ts';
+import type { CommandContext } from './context.ts';
+
+/** A pipeline as a command sees it from outside. */
+export interface OpenPipeline {
+  readonly redis: Redis;
+  readonly journal: Journal;
+  readonly records: Records;
+  readonly observer: Observer;
+  /** Opened when it is first asked for. */
+  readonly queues: () => QueueSet;
+  /** When --source is given. */
+  readonly source: Source | undefined;
+}
+
+/** Connects to the queue, does `work`, and closes everything. @throws StopError, ConfigurationError */
+export async function withPipeline<T>(
+  context: CommandContext,
+  work: (pipeline: OpenPipeline) => Promise<T>,
+): Promise<T> {
+  const { config } = context;
+  const source = sourceOf(context);
+  let queues: QueueSet | undefined;
+  const redis = await connectQueue(await locateQueue(context), `lanegate:${config.name}:cli`);
+  const journal = new Journal(config.name, redis);
+  const { name, target } = config;
+  const observer = new Observer({ name, version: packageVersion(), redis, target, source, now: Date.now });
+  try {
+    return await work({
+      redis,
+      journal,
+      records: new Records(redis, journal.keys),
+      observer,
+      queues: () => {
+        queues ??= new QueueSet(redis, journal.keys);
+        return queues;
+      },
+      source,
+    });
+  } finally {
+    observer.close();
+    await queues?.close();
+    await source?.close();
+    redis.disconnect();
+  }
+}
+
+/** --queue, else the embedded server of a run. @throws ConfigurationError naming both */
+export async function locateQueue({ config }: CommandContext): Promise<Endpoint> {
+  const found = config.queue ?? (await EmbeddedQueue.find(config.dataDir));
+  if (found !== undefined) return found;
+  throw new ConfigurationError([
+    '--queue is missing (or LANEGATE_QUEUE, or queue in the file of --config), ' +
+      `and no embedded queue server runs in ${config.dataDir} (--data-dir)`,
+  ]);
+}
+
+export function sourceOf({ config, stderr }: CommandContext): Source | undefined {
+  if (config.source === undefined) return undefined;
+  return openSource(config.source, {
+    name: config.name,
+    secrets: config.sourceSecrets,
+    onNotice: (text) => stderr.write(`lanegate: ${text}\n`),
+  });
+}
+
+/** `user@host`, for what is kept with a decision. */
+export function operatorName(): string {
+  return `${userName()}@${hostname()}`;
+}
+
+function userName(): string {
+  try {
+    return userInfo().username;
+  } catch {
+    // A container may run under a uid that has no name.
+    return `uid-${process.getuid?.() ?? '?'}`;
+  }
+}
