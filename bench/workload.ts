@@ -111,8 +111,8 @@ export async function fillMix(bench: Bench, key: string, commands: number, share
   const sets = Array.from({ length: CROSSING_KEYS }, (_, n) => crossingKeys(`set:${n}`));
   for (const [from] of pairs) await filler.add([encodeCommand(['SET', from, VALUE])]);
   for (const [, to] of sets) {
-    await filler.add([encodeCommand(['SADD', `${to}:1`, 'a', 'b', 'c'])]);
-    await filler.add([encodeCommand(['SADD', `${to}:2`, 'b', 'c', 'd'])]);
+    await filler.add([encodeCommand(['SADD', `{${to}}:1`, 'a', 'b', 'c'])]);
+    await filler.add([encodeCommand(['SADD', `{${to}}:2`, 'b', 'c', 'd'])]);
   }
   for (let kind = 0; filler.commands < commands; ) {
     if (random() >= share) {
@@ -126,7 +126,7 @@ export async function fillMix(bench: Bench, key: string, commands: number, share
       await filler.add([encodeCommand(['RENAME', from, to])]);
     } else if (kind === 1) {
       const [store, to] = sets[at()] as [string, string];
-      await filler.add([encodeCommand(['SINTERSTORE', store, `${to}:1`, `${to}:2`])]);
+      await filler.add([encodeCommand(['SINTERSTORE', store, `{${to}}:1`, `{${to}}:2`])]);
     } else {
       // Two commands that cross: one draw in two, so that the share is kept.
       const [one, two] = crossingKeys(`multi:${at()}`);

@@ -10,6 +10,7 @@
 // have all passed it is closed, and the fence lets one execution through. The claim only saves work (I3, I4, I8).
 
 import { encodeCommand } from '../src/binlog/resp.ts';
+import { GATE_QUEUE } from '../queues/names.ts';
 import type { GateItem } from '../src/journal/item.ts';
 import { Backoff, sleep } from '../src/runtime/backoff.ts';
 import { failpoint } from '../src/runtime/failpoints.ts';
@@ -53,12 +54,15 @@ export class GateRunner {
     const { journal, records, redis, workerId } = this.#context;
     const inForce = await journal.inForce();
     if (!inForce) return 'void';
-    const [item, stop, skips] = await Promise.all([
+    const [item, stop, skips, held] = await Promise.all([
       journal.readGate(seq),
       records.stopAt(`gate:${seq}`, inForce.generation),
       records.skips(inForce.generation),
+      redis.hexists(journal.keys.pauses, `${GATE_QUEUE}|operator`),
     ]);
     if (stop) return 'stopped';
+    // A paused queue holds back the gate's own job only; the lanes that help must hold as well.
+    if (held === 1) return 'waiting';
     if (!item || item.generation !== inForce.generation) return 'void';
     const claim = journal.keys.claim(`gate-${inForce.id}-${seq}`);
     if ((await redis.set(claim, workerId, 'PX', CLAIM_MS, 'NX')) !== 'OK') return 'claimed';

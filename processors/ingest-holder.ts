@@ -14,6 +14,7 @@ import { ReplyError } from '../src/target/replies.ts';
 import type { FencedSession } from '../src/target/session.ts';
 import type { PipelineContext } from './context.ts';
 import { type ClassifierPolicy, type IngestLimits, IngestLoop, stopIngest } from './ingest.ts';
+import { moveMark } from './mark.ts';
 import {
   gaps,
   type IngestOptions,
@@ -155,6 +156,17 @@ export class IngestHolder {
       signal.removeEventListener('abort', stop);
       turn.abort('restart');
       await looking;
+      if (signal.aborted) await this.#sayGoodbye(session);
+    }
+  }
+
+  /** On a clean stop the mark and the source are brought up to date once more. */
+  async #sayGoodbye(session: FencedSession): Promise<void> {
+    try {
+      const step = await moveMark(this.#context, session);
+      if (step) await this.#tellSource(JSON.stringify(step.mark));
+    } catch (error) {
+      this.#context.log.debug({ err: error }, 'the low-water mark was not moved at the end');
     }
   }
 

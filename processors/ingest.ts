@@ -156,6 +156,7 @@ export class IngestLoop {
   async #commit(round: Round, gates: readonly number[], signal: AbortSignal): Promise<IngestEnd | undefined> {
     const { journal, queues, log, options } = this.#context;
     const { journalId, epoch, lanes } = this.#started;
+    await failpoint('before-commit');
     const outcome = await this.#untilAnswered(
       () => journal.commit(journalId, epoch, lanes, this.#head, round),
       signal,

@@ -168,7 +168,11 @@ async function initialise(
     ...((await journal.inForce()) ? ["the queue's journal"] : []),
     ...(await source.forget(false)),
   ];
-  if (known.length > 0) throw emptiedTarget(name, known);
+  if (known.length > 0) {
+    const [again] = await session.read([control.identity]);
+    if (again !== null) throw new Raced('another process initialised the target');
+    throw emptiedTarget(name, known);
+  }
   const replaced = await admitTarget(context, session, options.targetData);
 
   const lanes = options.lanes ?? LANES_DEFAULT;

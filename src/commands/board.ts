@@ -1,6 +1,8 @@
 import type { CommandContext } from './context.ts';
+import { locateQueue } from './open-pipeline.ts';
+import { serve } from './serve.ts';
 
+/** Bull Board and the HTTP API alone. */
 export async function board(context: CommandContext): Promise<number> {
-  context.stderr.write('lanegate board: not there yet\n');
-  return 1;
+  return await serve(context, { queue: await locateQueue(context), work: false, board: true });
 }

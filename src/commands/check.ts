@@ -1,6 +1,90 @@
+import type { Redis } from 'ioredis';
+import { EmbeddedQueue } from '../roles/embedded-queue.ts';
+import { type Finding, preflight } from '../roles/preflight.ts';
+import { findQueueBinary } from '../roles/queue-binary.ts';
+import { connectQueue } from '../roles/queue-connection.ts';
+import type { Endpoint } from '../runtime/endpoint.ts';
+import { ConfigurationError, StopError } from '../runtime/errors.ts';
+import { safeMessage } from '../runtime/log.ts';
+import { FencedSession } from '../target/session.ts';
 import type { CommandContext } from './context.ts';
+import { escapeControl } from './format.ts';
+import { sourceOf } from './open-pipeline.ts';
 
+const TIMEOUT_MS = 5_000;
+
+/** Connects to all that is named, runs every start-up check and changes nothing. Exit code 1 if one is an error. */
 export async function check(context: CommandContext): Promise<number> {
-  context.stderr.write('lanegate check: not there yet\n');
-  return 1;
+  const { config, stdout } = context;
+  if (config.target === undefined) throw new ConfigurationError(['--target is missing']);
+  const found = await findings(context, config.target);
+  if (config.json) stdout.write(`${JSON.stringify(found)}\n`);
+  else stdout.write(found.map(text).join(''));
+  return found.some(({ level }) => level === 'error') ? 1 : 0;
+}
+
+async function findings(context: CommandContext, endpoint: Endpoint): Promise<Finding[]> {
+  const { config } = context;
+  const { name, from, lanes, targetData } = config;
+  const source = sourceOf(context);
+  const queue = await openQueue(context);
+  const target = await openTarget(name, endpoint);
+  try {
+    const found = [...queue.findings, ...target.findings];
+    if (target.session === undefined) return found;
+    const start = { from, lanes, targetData };
+    return [...found, ...(await preflight({ name, queue: queue.redis, target: target.session, source, start }))];
+  } finally {
+    queue.redis?.disconnect();
+    target.session?.close();
+    await source?.close();
+  }
+}
+
+interface OpenedQueue {
+  readonly redis: Redis | undefined;
+  readonly findings: readonly Finding[];
+}
+
+async function openQueue({ config }: CommandContext): Promise<OpenedQueue> {
+  const finding = (level: Finding['level'], what: string, hint = ''): Finding => ({ level, what: 'queue', text: what, hint });
+  try {
+    const endpoint = config.queue ?? (await EmbeddedQueue.find(config.dataDir));
+    if (endpoint === undefined) {
+      const binary = await findQueueBinary(process.env);
+      const told = `no --queue: lanegate run brings its own server (${binary}) and keeps it in ${config.dataDir}`;
+      return { redis: undefined, findings: [finding('ok', told)] };
+    }
+    const redis = await connectQueue(endpoint, `lanegate:${config.name}:check`);
+    const own = config.queue === undefined ? 'the embedded queue server' : "the queue's Redis";
+    return { redis, findings: [finding('ok', `${own} answers at ${endpoint.display}`)] };
+  } catch (error) {
+    if (error instanceof StopError) return { redis: undefined, findings: [finding('error', error.message, error.hint)] };
+    throw error;
+  }
+}
+
+async function openTarget(
+  name: string,
+  endpoint: Endpoint,
+): Promise<{ readonly session: FencedSession | undefined; readonly findings: readonly Finding[] }> {
+  try {
+    const session = await FencedSession.open(endpoint, {
+      name: `lanegate:${name}:check`,
+      connectTimeoutMs: TIMEOUT_MS,
+      replyTimeoutMs: TIMEOUT_MS,
+    });
+    return { session, findings: [] };
+  } catch (error) {
+    const why = safeMessage(error);
+    const hint = /NOAUTH|WRONGPASS/.test(why)
+      ? 'set LANEGATE_TARGET_PASSWORD, or --target-password-file'
+      : 'start it, or point --target at the right server';
+    return { session: undefined, findings: [{ level: 'error', what: 'target', text: `the target cannot be used: ${why}`, hint }] };
+  }
+}
+
+function text({ level, what, text: told, hint }: Finding): string {
+  const line = `${level.padEnd(8)} ${what.padEnd(9)} ${escapeControl(told)}\n`;
+  return hint === '' ? line : `${line}${' '.repeat(19)}${escapeControl(hint)}\n`;
 }

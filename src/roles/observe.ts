@@ -8,6 +8,7 @@ import { safeMessage } from '../runtime/log.ts';
 import { positionRules } from '../sources/positions.ts';
 import type { Position, Source } from '../sources/source.ts';
 import type { PipelineStatus, Waiting } from '../status.ts';
+import type { Identity } from '../target/control.ts';
 import { Outages } from './outages.ts';
 import { aliveWorkers, type Registration } from './registration.ts';
 import { holderOf, type JournalFacts, type QueueFacts, statusOf } from './status-of.ts';
@@ -34,6 +35,8 @@ export interface Observation {
   /** Everything up to here is applied; computed at this look, and so newer than `status.lowWaterMark`. */
   readonly applied: { readonly seq: number; readonly position: Position } | undefined;
   readonly holder: Registration | undefined;
+  /** What the target says that the pipeline is; undefined when it cannot be asked. */
+  readonly identity: Identity | undefined;
 }
 
 /** Looks at queue, target and journal from outside; changes nothing. Several looks may be under way at once. */
@@ -93,7 +96,7 @@ export class Observer {
         unapplied: applied && snapshot && rules?.entriesBehind(applied.position, snapshot.position),
       },
     });
-    return { status, applied, holder };
+    return { status, applied, holder, identity: target.identity };
   }
 
   /** Idempotent. */

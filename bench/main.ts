@@ -1,0 +1,114 @@
+// `npm run bench -- [--only drain,latency] [--runs 3] [--commands 2000000] [--json] [--out FILE] [--write]`
+// `npm run bench -- --profile DIR`   profiles instead of figures
+
+import { writeFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { parseArgs } from 'node:util';
+import { packageRoot } from '../src/runtime/package.ts';
+import { ceilingOnce } from './ceiling.ts';
+import { BY_ROLE, drainRuns, fillDrain, ONE, TWO } from './drain.ts';
+import { median, medianRun } from './figures.ts';
+import { type Gates, gatesOnce } from './gates.ts';
+import { type Latency, latencyOnce } from './latency.ts';
+import { machineFacts } from './machine.ts';
+import { mixRuns } from './mix.ts';
+import { profileDrains } from './profile.ts';
+import { machineLines, rowsOf, table, writeMarkdown } from './report.ts';
+import type { Results } from './results.ts';
+import { Bench, type Settings, say } from './support.ts';
+
+const PARTS = ['ceiling', 'drain', 'roles', 'latency', 'gates', 'mix'] as const;
+type Part = (typeof PARTS)[number];
+
+interface Request extends Settings {
+  readonly parts: ReadonlySet<Part>;
+  readonly json: boolean;
+  readonly out: string | undefined;
+  readonly write: boolean;
+  readonly profile: string | undefined;
+}
+
+/** @throws Error that names what is wrong */
+function parse(args: string[]): Request {
+  const { values } = parseArgs({
+    args,
+    options: {
+      only: { type: 'string', default: PARTS.join(',') },
+      runs: { type: 'string', default: '3' },
+      commands: { type: 'string', default: '2000000' },
+      json: { type: 'boolean', default: false },
+      out: { type: 'string' },
+      write: { type: 'boolean', default: false },
+      profile: { type: 'string' },
+    },
+  });
+  const names = values.only.split(',');
+  const unknown = names.filter((name) => !(PARTS as readonly string[]).includes(name));
+  if (unknown.length > 0) throw new Error(`--only: ${unknown.join(', ')} is not of ${PARTS.join(', ')}`);
+  return {
+    parts: new Set(names as Part[]),
+    runs: atLeastOne('--runs', values.runs),
+    commands: atLeastOne('--commands', values.commands),
+    json: values.json,
+    out: values.out,
+    write: values.write,
+    profile: values.profile,
+  };
+}
+
+function atLeastOne(name: string, text: string): number {
+  const value = Number(text);
+  if (!Number.isSafeInteger(value) || value < 1) throw new Error(`${name} must be a number of at least 1`);
+  return value;
+}
+
+/** The ceiling is measured before and after what is set against it: a machine's speed drifts. */
+async function measure(bench: Bench, { parts, runs, commands }: Request): Promise<Results> {
+  const results: Results = { machine: await machineFacts(bench), runs, commands };
+  const ceilings: number[] = [];
+  const measureCeiling = async () => {
+    for (let i = 0; parts.has('ceiling') && i < runs; i++) ceilings.push(await ceilingOnce(bench));
+  };
+  await measureCeiling();
+  if (parts.has('drain') || parts.has('roles')) {
+    const filled = await fillDrain(bench);
+    if (parts.has('drain')) {
+      const oneWorker = await drainRuns(bench, filled, ONE);
+      results.drain = { oneWorker, twoWorkers: await drainRuns(bench, filled, TWO) };
+    }
+    if (parts.has('roles')) results.byRole = await drainRuns(bench, filled, BY_ROLE);
+    await bench.source.client().del(filled.key);
+  }
+  if (parts.has('mix')) results.mix = await mixRuns(bench);
+  await measureCeiling();
+  if (ceilings.length > 0) results.ceiling = { perSecond: median(ceilings), perSecondOfRuns: ceilings };
+  if (parts.has('latency')) {
+    const all: Latency[] = [];
+    for (let i = 0; i < runs; i++) all.push(await latencyOnce(bench));
+    results.latency = medianRun(all, (run) => run.spread.p99Ms);
+  }
+  if (parts.has('gates')) {
+    const all: Gates[] = [];
+    for (let i = 0; i < runs; i++) all.push(await gatesOnce(bench));
+    results.gates = medianRun(all, (run) => run.closed.gatesPerSecond);
+  }
+  return results;
+}
+
+function present(results: Results, { json, out, write }: Request): void {
+  if (out !== undefined) writeFileSync(out, `${JSON.stringify(results, null, 2)}\n`);
+  if (write) writeMarkdown(join(packageRoot(), 'BENCHMARKS.md'), results);
+  if (json) console.log(JSON.stringify(results));
+  else console.log(`${machineLines(results.machine, results).join('\n')}\n\n${table(rowsOf(results))}`);
+}
+
+// Exit handlers take the servers and workers along.
+for (const signal of ['SIGINT', 'SIGTERM'] as const) process.on(signal, () => process.exit(1));
+
+const request = parse(process.argv.slice(2));
+await using bench = await Bench.start(request);
+if (request.profile === undefined) present(await measure(bench, request), request);
+else {
+  say(`profiles go to ${request.profile}`);
+  console.log(await profileDrains(bench, await fillDrain(bench), request.profile));
+}

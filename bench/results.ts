@@ -1,0 +1,18 @@
+import type { Drain } from './drain.ts';
+import type { Gates } from './gates.ts';
+import type { Latency } from './latency.ts';
+import type { Machine } from './machine.ts';
+import type { Mix } from './mix.ts';
+
+/** What `--json` prints; a part that was not asked for is missing. */
+export interface Results {
+  readonly machine: Machine;
+  readonly runs: number;
+  readonly commands: number;
+  ceiling?: { readonly perSecond: number; readonly perSecondOfRuns: readonly number[] };
+  drain?: { readonly oneWorker: Drain; readonly twoWorkers: Drain };
+  byRole?: Drain;
+  latency?: Latency;
+  gates?: Gates;
+  mix?: Mix;
+}

@@ -1,0 +1,187 @@
+// What `run`, `worker` and `board` have in common: a pipeline's process with its HTTP side, until a signal or, with
+// --until caught-up, until everything that was in the source at the start is applied.
+
+import { Redis } from 'ioredis';
+import { describeJob } from '../../processors/jobs.ts';
+import { queueConnection } from '../../queues/connection.ts';
+import { QueueSet } from '../../queues/queue-set.ts';
+import type { Config } from '../config.ts';
+import { Journal } from '../journal/journal.ts';
+import { admit } from '../roles/admission.ts';
+import { type Board, startBoard } from '../roles/board.ts';
+import { waitUntilCaughtUp } from '../roles/caught-up.ts';
+import { type HttpServer, startHealthServer } from '../roles/http.ts';
+import { Observer } from '../roles/observe.ts';
+import { WorkerProcess } from '../roles/worker.ts';
+import type { Endpoint } from '../runtime/endpoint.ts';
+import { ConfigurationError } from '../runtime/errors.ts';
+import type { Logger } from '../runtime/log.ts';
+import { packageVersion } from '../runtime/package.ts';
+import { openSource } from '../sources/open.ts';
+import type { Source } from '../sources/source.ts';
+import type { CommandContext } from './context.ts';
+import { ProgressMeter, renderProgress } from './progress-view.ts';
+import { workerOptions } from './worker-options.ts';
+
+const LANES_FOLLOW_MS = 1_000;
+const PROGRESS_WIDTH = 100;
+
+export interface ServeOptions {
+  readonly queue: Endpoint;
+  /** Ingest, lanes and gate in this process; false for the board alone. */
+  readonly work: boolean;
+  readonly board: boolean;
+}
+
+export async function serve(context: CommandContext, options: ServeOptions): Promise<number> {
+  const { config, log, signal } = context;
+  const source = options.work ? sourceOf(config, log) : undefined;
+  const redis = new Redis(queueConnection(options.queue, `lanegate:${config.name}:status`));
+  // The worker's own connection says what is wrong with the queue; the board alone says it through its status.
+  redis.on('error', (err: Error) => log.debug({ err }, 'status connection'));
+  const observer = new Observer({
+    name: config.name,
+    version: packageVersion(),
+    redis,
+    target: config.target,
+    now: Date.now,
+  });
+  let worker: WorkerProcess | undefined;
+  let http: HttpServer | undefined;
+  let stopFollowing = () => {};
+  try {
+    if (options.work) worker = await startWorker(context, options.queue, source);
+    if (options.board && config.boardPort > 0) {
+      const followed = await boardOf(config, observer, redis, log);
+      http = followed.board;
+      stopFollowing = followed.stop;
+    } else if (options.work && config.httpPort > 0) {
+      http = await startHealthServer({ host: config.httpHost, port: config.httpPort, ...observed(observer) });
+    }
+    if (config.until === 'caught-up') return await untilCaughtUp(context, observer, source);
+    await aborted(signal);
+    return 0;
+  } finally {
+    stopFollowing();
+    await worker?.stop(config.graceMs);
+    await http?.close();
+    observer.close();
+    await source?.close();
+    redis.disconnect();
+  }
+}
+
+function sourceOf(config: Config, log: Logger): Source | undefined {
+  if (config.source === undefined) return undefined;
+  return openSource(config.source, {
+    name: config.name,
+    trimSource: config.trimSource,
+    secrets: config.sourceSecrets,
+    onNotice: (text) => log.warn(text),
+  });
+}
+
+async function startWorker(
+  { config, log, signal }: CommandContext,
+  queue: Endpoint,
+  source: Source | undefined,
+): Promise<WorkerProcess> {
+  const { target } = config;
+  if (!target) throw new ConfigurationError(['--target is needed']);
+  const worker = new WorkerProcess(workerOptions(config, { queue, target, source, log }));
+  try {
+    await admit(worker.context, source, config, signal);
+  } catch (error) {
+    await worker.stop(0);
+    throw error;
+  }
+  worker.start();
+  log.info(
+    { worker: worker.id, roles: config.roles, target: target.display, queue: queue.display },
+    'worker started',
+  );
+  return worker;
+}
+
+async function boardOf(
+  config: Config,
+  observer: Observer,
+  redis: Redis,
+  log: Logger,
+): Promise<{ board: Board; stop: () => void }> {
+  const journal = new Journal(config.name, redis);
+  const queues = new QueueSet(redis, journal.keys);
+  const all = (lanes: number) => [...queues.lanes(lanes), queues.gate, queues.ingest];
+  let lanes = 0;
+  const board = await startBoard({
+    host: config.boardHost,
+    port: config.boardPort,
+    write: config.boardWrite,
+    user: config.boardUser,
+    password: config.boardPassword,
+    queues: all(lanes),
+    ...observed(observer),
+    describeJob,
+    log,
+  });
+  const follow = async () => {
+    const now = (await journal.inForce())?.lanes ?? 0;
+    if (now === lanes) return;
+    lanes = now;
+    board.setQueues(all(lanes));
+  };
+  const timer = setInterval(() => void follow().catch((err) => log.debug({ err }, 'board')), LANES_FOLLOW_MS);
+  void follow().catch(() => {});
+  return {
+    board,
+    stop: () => {
+      clearInterval(timer);
+      void queues.close();
+    },
+  };
+}
+
+function observed(observer: Observer) {
+  return { status: () => observer.status(), ready: () => observer.ready() };
+}
+
+async function untilCaughtUp(
+  { stdout, stderr, signal }: CommandContext,
+  observer: Observer,
+  source: Source | undefined,
+): Promise<number> {
+  const meter = new ProgressMeter();
+  const terminal = (stderr as { isTTY?: boolean }).isTTY === true;
+  const startedMs = performance.now();
+  const end = await waitUntilCaughtUp({
+    observer,
+    source,
+    signal,
+    onStatus: (status) => {
+      const progress = meter.update(status);
+      if (terminal)
+        stderr.write(`\r\u001b[K${renderProgress(progress, { colour: true, width: PROGRESS_WIDTH })}`);
+    },
+  });
+  if (terminal) stderr.write('\r\u001b[K');
+  const { applied } = meter.update(end.status);
+  const seconds = ((performance.now() - startedMs) / 1000).toFixed(1);
+  if (end.kind === 'caught up') {
+    stdout.write(`caught up: ${applied} commands applied in ${seconds} s\n`);
+    return 0;
+  }
+  if (end.kind === 'stopped') {
+    const { seq, position, command, key, reason, hint } = end.stop;
+    stderr.write(
+      `lanegate: ${end.place} stopped at seq ${seq} (${position}), ${command} ${key ?? ''}: ${reason}\n  ${hint}\n`,
+    );
+  }
+  return 1;
+}
+
+async function aborted(signal: AbortSignal): Promise<void> {
+  if (signal.aborted) return;
+  await new Promise<void>((resolve) => {
+    signal.addEventListener('abort', () => resolve(), { once: true });
+  });
+}

@@ -1,0 +1,58 @@
+// What a process must know before it takes part: that this is its pipeline, and that its options say the same as the
+// pipeline's. Checked once at the start, so that a mistake ends the process and not the pipeline. Servers that do not
+// answer yet are waited for.
+
+import type { PipelineContext } from '../../processors/context.ts';
+import { admitTarget, checkIdentity, emptiedTarget } from '../../processors/startup.ts';
+import { Backoff, sleep } from '../runtime/backoff.ts';
+import { AbortedError, ConfigurationError, StopError } from '../runtime/errors.ts';
+import { safeMessage } from '../runtime/log.ts';
+import type { Source } from '../sources/source.ts';
+import { parseIdentity } from '../target/control.ts';
+
+export interface AdmissionOptions {
+  readonly from?: string | undefined;
+  readonly lanes?: number | undefined;
+  readonly targetData: 'refuse' | 'keep' | 'replace';
+}
+
+/** @throws StopError, AbortedError */
+export async function admit(
+  context: PipelineContext,
+  source: Source | undefined,
+  options: AdmissionOptions,
+  signal: AbortSignal,
+): Promise<void> {
+  const backoff = new Backoff({ minMs: 50, maxMs: 2_000 });
+  let said = false;
+  for (;;) {
+    const session = await context.sessions.acquire('target', signal);
+    try {
+      const [text] = await session.read([context.control.identity]);
+      const identity = parseIdentity(text ?? '');
+      if (identity) checkIdentity(identity, source, options);
+      else if (source) {
+        const known = [
+          ...((await context.journal.inForce()) ? ["the queue's journal"] : []),
+          ...(await source.forget(false)),
+        ];
+        if (known.length > 0) {
+          // Another process may have begun the pipeline between the two looks.
+          const [again] = await session.read([context.control.identity]);
+          if (again === null) throw emptiedTarget(context.name, known);
+          continue;
+        }
+        if (options.targetData !== 'replace') await admitTarget(context, session, options.targetData);
+      }
+      return;
+    } catch (error) {
+      if (error instanceof StopError || error instanceof ConfigurationError) throw error;
+      if (signal.aborted) throw new AbortedError();
+      if (!said) context.log.warn(`waiting for the servers: ${safeMessage(error)}`);
+      said = true;
+      await sleep(backoff.next(), signal);
+    } finally {
+      context.sessions.release(session);
+    }
+  }
+}

@@ -1,0 +1,151 @@
+import { type ChildProcess, spawn } from 'node:child_process';
+import { fileURLToPath } from 'node:url';
+
+const ROOT = fileURLToPath(new URL('../../', import.meta.url));
+const BIN = fileURLToPath(new URL('../../bin/lanegate.js', import.meta.url));
+const END_MS_MAX = 45_000;
+
+export interface CliOptions {
+  /** Added to an environment without LANEGATE_* of its own. */
+  readonly env?: Readonly<Record<string, string>>;
+  /** Standard input; empty without it. */
+  readonly input?: string;
+  readonly cwd?: string;
+}
+
+export interface CliResult {
+  /** null when a signal ended it. */
+  readonly code: number | null;
+  readonly signal: NodeJS.Signals | null;
+  readonly stdout: string;
+  readonly stderr: string;
+}
+
+const running = new Set<ChildProcess>();
+process.on('exit', () => {
+  for (const child of running) child.kill('SIGKILL');
+});
+
+/** Runs one command to its end. */
+export async function lanegate(args: readonly string[], options: CliOptions = {}): Promise<CliResult> {
+  await using handle = spawnLanegate(args, options);
+  return await handle.exit();
+}
+
+/** One process of lanegate; killed with the scope: `await using worker = spawnLanegate([...])`. */
+export function spawnLanegate(args: readonly string[], options: CliOptions = {}): LanegateProcess {
+  return new LanegateProcess(args, options);
+}
+
+export class LanegateProcess implements AsyncDisposable {
+  readonly #args: readonly string[];
+  readonly #child: ChildProcess;
+  readonly #ended: Promise<CliResult>;
+  #stdout = '';
+  #stderr = '';
+  #onOutput: (() => void)[] = [];
+  #result: CliResult | undefined;
+
+  constructor(args: readonly string[], options: CliOptions) {
+    this.#args = args;
+    this.#child = spawn(process.execPath, [BIN, ...args], {
+      cwd: options.cwd ?? ROOT,
+      env: { ...withoutOurs(process.env), ...options.env },
+      stdio: ['pipe', 'pipe', 'pipe'],
+    });
+    running.add(this.#child);
+    this.#child.stdout?.setEncoding('utf8').on('data', (text: string) => {
+      this.#stdout += text;
+      this.#tell();
+    });
+    this.#child.stderr?.setEncoding('utf8').on('data', (text: string) => {
+      this.#stderr += text;
+      this.#tell();
+    });
+    this.#ended = new Promise((resolve) => {
+      this.#child.once('close', (code, signal) => {
+        running.delete(this.#child);
+        this.#result = { code, signal, stdout: this.#stdout, stderr: this.#stderr };
+        this.#tell();
+        resolve(this.#result);
+      });
+    });
+    this.#child.stdin?.on('error', () => {});
+    this.#child.stdin?.end(options.input ?? '');
+  }
+
+  get pid(): number {
+    if (this.#child.pid === undefined) throw new Error('lanegate did not start');
+    return this.#child.pid;
+  }
+
+  get stdout(): string {
+    return this.#stdout;
+  }
+
+  get stderr(): string {
+    return this.#stderr;
+  }
+
+  /** Sends a signal and returns when the process has ended. */
+  async kill(signal: NodeJS.Signals = 'SIGTERM'): Promise<CliResult> {
+    this.#child.kill(signal);
+    return await this.exit();
+  }
+
+  /** Sends a signal that does not end it (SIGSTOP, SIGCONT). */
+  signal(signal: NodeJS.Signals): void {
+    this.#child.kill(signal);
+  }
+
+  /** Returns when the process has ended by itself. Fails, with its output, when it does not. */
+  async exit(msMax = END_MS_MAX): Promise<CliResult> {
+    return await this.#within(this.#ended, msMax, 'did not end');
+  }
+
+  /** The first line of either output that matches; fails when the process ends without it. */
+  async waitForLine(pattern: RegExp, msMax = END_MS_MAX): Promise<string> {
+    const find = () => `${this.#stdout}\n${this.#stderr}`.split('\n').find((line) => pattern.test(line));
+    const found = new Promise<string>((resolve, reject) => {
+      const look = () => {
+        const line = find();
+        if (line !== undefined) resolve(line);
+        else if (this.#result !== undefined) reject(this.#failure(`ended without ${pattern}`));
+        else this.#onOutput.push(look);
+      };
+      look();
+    });
+    return await this.#within(found, msMax, `wrote nothing like ${pattern}`);
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    if (this.#result === undefined) await this.kill('SIGKILL');
+  }
+
+  #tell(): void {
+    const waiting = this.#onOutput;
+    this.#onOutput = [];
+    for (const look of waiting) look();
+  }
+
+  async #within<T>(promise: Promise<T>, ms: number, what: string): Promise<T> {
+    let timer: NodeJS.Timeout | undefined;
+    const late = new Promise<never>((_, reject) => {
+      timer = setTimeout(() => reject(this.#failure(`${what} within ${ms} ms`)), ms);
+    });
+    try {
+      return await Promise.race([promise, late]);
+    } finally {
+      clearTimeout(timer);
+    }
+  }
+
+  #failure(what: string): Error {
+    const output = `standard output:\n${this.#stdout.slice(-4_000)}\nstandard error:\n${this.#stderr.slice(-4_000)}`;
+    return new Error(`lanegate ${this.#args.join(' ')} ${what}\n${output}`);
+  }
+}
+
+function withoutOurs(env: NodeJS.ProcessEnv): NodeJS.ProcessEnv {
+  return Object.fromEntries(Object.entries(env).filter(([name]) => !/^(LANEGATE_(?!REDIS_SERVER)|NO_COLOR|FORCE_COLOR)/.test(name)));
+}
