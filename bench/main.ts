@@ -63,35 +63,52 @@ function atLeastOne(name: string, text: string): number {
 }
 
 /** The ceiling is measured before and after what is set against it: a machine's speed drifts. */
-async function measure(bench: Bench, { parts, runs, commands }: Request): Promise<Results> {
-  const results: Results = { machine: await machineFacts(bench), runs, commands };
-  const ceilings: number[] = [];
-  const measureCeiling = async () => {
-    for (let i = 0; parts.has('ceiling') && i < runs; i++) ceilings.push(await ceilingOnce(bench));
+async function measure(bench: Bench, request: Request): Promise<Results> {
+  const { parts, runs, commands } = request;
+  const results: Results = { machine: await machineFacts(bench), runs, commands, failures: [] };
+  const part = async (name: Part, work: () => Promise<void>) => {
+    if (!parts.has(name)) return;
+    try {
+      await work();
+    } catch (error) {
+      // What was measured before, in many minutes, is not to be lost.
+      const failure = `${name}: ${error instanceof Error ? error.message : String(error)}`;
+      say(failure);
+      results.failures.push(failure);
+    }
   };
-  await measureCeiling();
+  const ceilings: number[] = [];
+  const ceiling = async () => {
+    for (let i = 0; i < runs; i++) ceilings.push(await ceilingOnce(bench));
+    results.ceiling = { perSecond: median(ceilings), perSecondOfRuns: ceilings };
+  };
+  await part('ceiling', ceiling);
   if (parts.has('drain') || parts.has('roles')) {
     const filled = await fillDrain(bench);
-    if (parts.has('drain')) {
+    await part('drain', async () => {
       const oneWorker = await drainRuns(bench, filled, ONE);
-      results.drain = { oneWorker, twoWorkers: await drainRuns(bench, filled, TWO) };
-    }
-    if (parts.has('roles')) results.byRole = await drainRuns(bench, filled, BY_ROLE);
+      results.drain = { oneWorker };
+      results.drain.twoWorkers = await drainRuns(bench, filled, TWO);
+    });
+    await part('roles', async () => {
+      results.byRole = await drainRuns(bench, filled, BY_ROLE);
+    });
     await bench.source.client().del(filled.key);
   }
-  if (parts.has('mix')) results.mix = await mixRuns(bench);
-  await measureCeiling();
-  if (ceilings.length > 0) results.ceiling = { perSecond: median(ceilings), perSecondOfRuns: ceilings };
-  if (parts.has('latency')) {
+  await part('mix', async () => {
+    results.mix = await mixRuns(bench);
+  });
+  await part('ceiling', ceiling);
+  await part('latency', async () => {
     const all: Latency[] = [];
     for (let i = 0; i < runs; i++) all.push(await latencyOnce(bench));
     results.latency = medianRun(all, (run) => run.spread.p99Ms);
-  }
-  if (parts.has('gates')) {
+  });
+  await part('gates', async () => {
     const all: Gates[] = [];
     for (let i = 0; i < runs; i++) all.push(await gatesOnce(bench));
     results.gates = medianRun(all, (run) => run.closed.gatesPerSecond);
-  }
+  });
   return results;
 }
 
@@ -105,10 +122,19 @@ function present(results: Results, { json, out, write }: Request): void {
 // Exit handlers take the servers and workers along.
 for (const signal of ['SIGINT', 'SIGTERM'] as const) process.on(signal, () => process.exit(1));
 
-const request = parse(process.argv.slice(2));
+let request: Request;
+try {
+  request = parse(process.argv.slice(2));
+} catch (error) {
+  console.error((error as Error).message);
+  process.exit(2);
+}
 await using bench = await Bench.start(request);
-if (request.profile === undefined) present(await measure(bench, request), request);
-else {
+if (request.profile === undefined) {
+  const results = await measure(bench, request);
+  present(results, request);
+  if (results.failures.length > 0) process.exitCode = 1;
+} else {
   say(`profiles go to ${request.profile}`);
   console.log(await profileDrains(bench, await fillDrain(bench), request.profile));
 }

@@ -23,6 +23,7 @@ export function machineLines(machine: Machine, results: Results): string[] {
     `${cores} cores, ${cpu}, ${(memoryBytes / 2 ** 30).toFixed(0)} GiB; ${kernel}; Node ${node}; Redis ${redis}`,
     `lanegate ${lanegate}; ${startedAt}; load average at start ${loadAtStart.toFixed(2)}`,
     `${results.commands} commands; medians of ${results.runs}`,
+    ...results.failures.map((failure) => `NOT MEASURED: ${failure.split('\n', 1)[0]}`),
   ];
 }
 
@@ -34,7 +35,8 @@ export function rowsOf(results: Results): Row[] {
     rows.push({ what: 'ceiling: redis-benchmark', figure: rate(ceiling), ratio: '1' });
   if (drain) {
     rows.push(...drainRows('drain, 1 worker', drain.oneWorker, ceiling, '>= 0.5 of the ceiling'));
-    rows.push(...drainRows('drain, 2 workers', drain.twoWorkers, ceiling, '>= 0.5 of the ceiling'));
+    if (drain.twoWorkers)
+      rows.push(...drainRows('drain, 2 workers', drain.twoWorkers, ceiling, '>= 0.5 of the ceiling'));
   }
   if (byRole) rows.push(...drainRows('drain, ingest and lanes apart', byRole, ceiling, undefined));
   if (latency) {

@@ -9,8 +9,10 @@ export interface Results {
   readonly machine: Machine;
   readonly runs: number;
   readonly commands: number;
+  /** Parts that could not be measured, with the reason. */
+  readonly failures: string[];
   ceiling?: { readonly perSecond: number; readonly perSecondOfRuns: readonly number[] };
-  drain?: { readonly oneWorker: Drain; readonly twoWorkers: Drain };
+  drain?: { readonly oneWorker: Drain; twoWorkers?: Drain };
   byRole?: Drain;
   latency?: Latency;
   gates?: Gates;

@@ -9,8 +9,8 @@
 // Any worker may do it (the gate's own job, or the lane that arrives last), any number of times: a gate whose lanes
 // have all passed it is closed, and the fence lets one execution through. The claim only saves work (I3, I4, I8).
 
-import { encodeCommand } from '../src/binlog/resp.ts';
 import { GATE_QUEUE } from '../queues/names.ts';
+import { encodeCommand } from '../src/binlog/resp.ts';
 import type { GateItem } from '../src/journal/item.ts';
 import { Backoff, sleep } from '../src/runtime/backoff.ts';
 import { failpoint } from '../src/runtime/failpoints.ts';
@@ -64,6 +64,7 @@ export class GateRunner {
     // A paused queue holds back the gate's own job only; the lanes that help must hold as well.
     if (held === 1) return 'waiting';
     if (!item || item.generation !== inForce.generation) return 'void';
+    if ((await this.#heldLanes(item.lanes, inForce.generation)).length > 0) return 'waiting';
     const claim = journal.keys.claim(`gate-${inForce.id}-${seq}`);
     if ((await redis.set(claim, workerId, 'PX', CLAIM_MS, 'NX')) !== 'OK') return 'claimed';
     const attempt: Attempt = {
@@ -83,6 +84,13 @@ export class GateRunner {
         await this.#context.queues.gatePause('resume', attempt.owner, item.lanes, this.#context.now());
       await redis.del(claim);
     }
+  }
+
+  /** Lanes that are stopped or paused by an operator: also one that stands at its marker does not pass it. */
+  async #heldLanes(lanes: readonly number[], generation: string): Promise<number[]> {
+    const { records, queues } = this.#context;
+    const [stops, paused] = await Promise.all([records.stops(), queues.pausedByOperator(lanes)]);
+    return lanes.filter((lane) => paused.has(lane) || stops.get(`lane:${lane}`)?.generation === generation);
   }
 
   async #untilDecided(attempt: Attempt, claim: string, except: number | undefined): Promise<GateEnd> {

@@ -9,7 +9,7 @@ import { AbortedError, StopError } from '../src/runtime/errors.ts';
 import { safeMessage } from '../src/runtime/log.ts';
 import type { Source } from '../src/sources/source.ts';
 import { ConnectionLost } from '../src/target/connection.ts';
-import { type Identity, parseIdentity, parseMark } from '../src/target/control.ts';
+import { type Identity, type Mark, parseIdentity, parseMark } from '../src/target/control.ts';
 import { ReplyError } from '../src/target/replies.ts';
 import type { FencedSession } from '../src/target/session.ts';
 import type { PipelineContext } from './context.ts';
@@ -52,6 +52,8 @@ export class IngestHolder {
   #loop: IngestLoop | undefined;
   #lag: { head: string; entries: number | null } | undefined;
   #acknowledged = '';
+  /** Marks of the last retention window, oldest first. */
+  #marks: { readonly atMs: number; readonly position: string }[] = [];
   /** Lanes with a gap at the last look: twice in a row means that the journal is not whole. */
   #gaps: readonly number[] = [];
 
@@ -219,15 +221,28 @@ export class IngestHolder {
       const at = this.#loop?.view.position;
       if (at !== undefined)
         this.#lag = { head: head.position, entries: this.#source.entriesBehind(at, head.position) ?? null };
-      const mark = parseMark(markText);
-      if (mark && mark.position !== this.#acknowledged) {
-        await this.#source.acknowledge(mark.position);
-        this.#acknowledged = mark.position;
+      const position = await this.#forgettable(parseMark(markText));
+      if (position !== undefined && position !== this.#acknowledged) {
+        await this.#source.acknowledge(position);
+        this.#acknowledged = position;
       }
     } catch (error) {
       // Reading notices a broken source by itself; an acknowledgement is made good at the next look.
       log.debug({ err: error }, 'the source was not told');
     }
+  }
+
+  /**
+   * Up to where the source need not keep its log: the low-water mark, because the journal holds what a target that
+   * fails over might lose again; while the journal is short of that, the mark of one retention window ago.
+   */
+  async #forgettable(mark: Mark | undefined): Promise<string | undefined> {
+    const { journal, now } = this.#context;
+    const atMs = now();
+    if (mark) this.#marks.push({ atMs, position: mark.position });
+    const old = this.#marks.filter((entry) => entry.atMs <= atMs - this.#options.retentionMs);
+    this.#marks = this.#marks.slice(Math.max(0, old.length - 1));
+    return (await journal.isShort()) ? old.at(-1)?.position : mark?.position;
   }
 
   async #relane(session: FencedSession, started: Started, fingerprint: string): Promise<void> {

@@ -27,7 +27,8 @@ import type { GateRunner } from './gate.ts';
 import { judge, nameOf, positionBefore, reasonOf, recordErrors, stopPlace } from './poison.ts';
 
 const ITEMS_MIN = 4;
-const ITEMS_MAX = 256;
+/** Bounds memory: an item may weigh as much as a round. */
+const ITEMS_MAX = 32;
 
 type Ended = LaneResult['ended'];
 type Run = Extract<ChunkPlan, { kind: 'run' }>;

@@ -115,10 +115,20 @@ export async function startIngest(
 
   const inForce = await journal.inForce();
   if (inForce?.id !== identity.journal || inForce.generation !== identity.generation) {
-    return await rebuild(context, session, identity, mark, inForce);
+    return await rebuild(
+      context,
+      session,
+      { identity, mark, texts: [identityText, markText ?? null] },
+      inForce,
+    );
   }
   if ((await gaps(context, session, identity)).length > 0)
-    return await rebuild(context, session, identity, mark, inForce);
+    return await rebuild(
+      context,
+      session,
+      { identity, mark, texts: [identityText, markText ?? null] },
+      inForce,
+    );
   const start = await journal.begin(identity.journal, context.workerId);
   if (start === 'fenced' || start === 'missing') throw new Raced('the journal was changed');
 
@@ -262,15 +272,15 @@ export async function admitTarget(
 async function rebuild(
   context: PipelineContext,
   session: FencedSession,
-  identity: Identity,
-  mark: Mark,
+  known: { identity: Identity; mark: Mark; texts: readonly (string | null)[] },
   inForce: { id: string; epoch: number; lanes: number } | undefined,
 ): Promise<Started> {
   const { control, journal, log } = context;
+  const { identity, mark, texts } = known;
   const journalId = newJournalId();
   const next: Identity = { ...identity, journal: journalId };
   const values = await session.fence([control.identity, control.mark]);
-  if (values[0] !== JSON.stringify(identity) || values[1] !== JSON.stringify(mark)) {
+  if (values[0] !== texts[0] || values[1] !== texts[1]) {
     await session.abandon();
     throw new Raced('identity or mark moved');
   }
@@ -358,7 +368,7 @@ export async function raiseGeneration(
   };
   const lanesMax = Math.max(to.lanes, identity.lanes);
   const values = await session.fence(control.all(lanesMax));
-  const stillThere = values[0] === JSON.stringify(identity);
+  const stillThere = parseIdentity(values[0] ?? '')?.journal === identity.journal;
   const cks = values.slice(2, 2 + identity.lanes).map((value) => parseCheckpoint(value ?? '')?.seq);
   if (!stillThere || cks.some((value, lane) => value !== checkpoints[lane])) {
     await session.abandon();

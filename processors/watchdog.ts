@@ -73,15 +73,16 @@ export class Watchdog {
     const atMs = now();
     const inBytes = snapshot.views.reduce((sum, view) => sum + view.inBytes, snapshot.gateInBytes);
     this.#marks.push({ atMs, mark: mark.seq, inBytes });
-    const expired = this.#marks.filter(
-      (entry) => entry.atMs <= atMs - this.#retention.ms || inBytes - entry.inBytes > this.#retention.bytes,
-    );
+    const old = this.#marks.filter((entry) => entry.atMs <= atMs - this.#retention.ms);
+    const heavy = this.#marks.filter((entry) => inBytes - entry.inBytes > this.#retention.bytes);
+    const short = heavy.length > old.length;
+    const expired = short ? heavy : old;
     const through = expired.at(-1)?.mark ?? 0;
     this.#marks = this.#marks.slice(Math.max(0, expired.length - 1));
     if (through <= this.#trimmedThrough || atMs - this.#trimmedAtMs < TRIM_EVERY_MS) return;
     this.#trimmedAtMs = atMs;
     this.#trimmedThrough = through;
-    await journal.trim(snapshot.id, snapshot.lanes, through);
+    await journal.trim(snapshot.id, snapshot.lanes, through, short);
   }
 
   async #operatorPaused(queue: string): Promise<boolean> {

@@ -112,6 +112,14 @@ export class QueueSet {
     );
   }
 
+  /** Lanes whose queue is paused, but not by a gate (pause.lua tells them apart). */
+  async pausedByOperator(lanes: readonly number[]): Promise<Set<number>> {
+    const flags = await Promise.all(
+      lanes.map((lane) => this.#redis.hget(`${this.#keys.prefix}:${laneQueue(lane)}:meta`, 'paused')),
+    );
+    return new Set(lanes.filter((_, at) => flags[at] !== null && flags[at] !== 'gate'));
+  }
+
   async close(): Promise<void> {
     const all = [...this.#lanes.filter((queue) => queue !== undefined), this.gate, this.ingest];
     await Promise.allSettled([...all.map((queue) => queue.close()), this.#flows.close()]);

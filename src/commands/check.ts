@@ -33,7 +33,10 @@ async function findings(context: CommandContext, endpoint: Endpoint): Promise<Fi
     const found = [...queue.findings, ...target.findings];
     if (target.session === undefined) return found;
     const start = { from, lanes, targetData };
-    return [...found, ...(await preflight({ name, queue: queue.redis, target: target.session, source, start }))];
+    return [
+      ...found,
+      ...(await preflight({ name, queue: queue.redis, target: target.session, source, start })),
+    ];
   } finally {
     queue.redis?.disconnect();
     target.session?.close();
@@ -47,7 +50,12 @@ interface OpenedQueue {
 }
 
 async function openQueue({ config }: CommandContext): Promise<OpenedQueue> {
-  const finding = (level: Finding['level'], what: string, hint = ''): Finding => ({ level, what: 'queue', text: what, hint });
+  const finding = (level: Finding['level'], what: string, hint = ''): Finding => ({
+    level,
+    what: 'queue',
+    text: what,
+    hint,
+  });
   try {
     const endpoint = config.queue ?? (await EmbeddedQueue.find(config.dataDir));
     if (endpoint === undefined) {
@@ -59,7 +67,8 @@ async function openQueue({ config }: CommandContext): Promise<OpenedQueue> {
     const own = config.queue === undefined ? 'the embedded queue server' : "the queue's Redis";
     return { redis, findings: [finding('ok', `${own} answers at ${endpoint.display}`)] };
   } catch (error) {
-    if (error instanceof StopError) return { redis: undefined, findings: [finding('error', error.message, error.hint)] };
+    if (error instanceof StopError)
+      return { redis: undefined, findings: [finding('error', error.message, error.hint)] };
     throw error;
   }
 }
@@ -80,7 +89,10 @@ async function openTarget(
     const hint = /NOAUTH|WRONGPASS/.test(why)
       ? 'set LANEGATE_TARGET_PASSWORD, or --target-password-file'
       : 'start it, or point --target at the right server';
-    return { session: undefined, findings: [{ level: 'error', what: 'target', text: `the target cannot be used: ${why}`, hint }] };
+    return {
+      session: undefined,
+      findings: [{ level: 'error', what: 'target', text: `the target cannot be used: ${why}`, hint }],
+    };
   }
 }
 

@@ -5,6 +5,7 @@ import { formatCount } from './format.ts';
 
 const PROGRESS_MS = 1_000;
 const LABEL_WIDTH = 24;
+const START_OF_LINE = '\r\u001b[K';
 
 export interface DemoResult {
   readonly rounds: number;
@@ -35,7 +36,6 @@ The log: ${formatCount(rounds)} rounds of this among other traffic, ${formatCoun
 `);
   }
 
-  /** Announces a part; what it returns is to be called at the end of it, with the commands applied, and gives the ms. */
   phase(label: string): Phase {
     return new Phase(this.#out, label, this.#total);
   }
@@ -76,6 +76,7 @@ export class Phase {
   readonly #out: Writable;
   readonly #label: string;
   readonly #total: number;
+  readonly #redraws: boolean;
   readonly #beganMs = performance.now();
   #saidMs = performance.now();
   #saidApplied = 0;
@@ -84,6 +85,7 @@ export class Phase {
     this.#out = out;
     this.#label = label;
     this.#total = total;
+    this.#redraws = (out as { isTTY?: boolean }).isTTY === true;
   }
 
   progress(applied: number): void {
@@ -94,11 +96,16 @@ export class Phase {
     this.#saidMs = nowMs;
     this.#saidApplied = applied;
     const done = `${formatCount(applied)} of ${formatCount(this.#total)} commands`;
-    this.note(`${done}, ${formatCount(Math.max(0, rate))}/s`);
+    this.#write(`${done}, ${formatCount(Math.max(0, rate))}/s`, this.#redraws ? '' : '\n');
   }
 
   note(text: string): void {
-    this.#out.write(`  ${this.#label.padEnd(LABEL_WIDTH)}${text}\n`);
+    this.#write(text, '\n');
+  }
+
+  #write(text: string, end: string): void {
+    const start = this.#redraws ? START_OF_LINE : '';
+    this.#out.write(`${start}  ${this.#label.padEnd(LABEL_WIDTH)}${text}${end}`);
   }
 
   /** Returns how long it took, ms. */

@@ -38,7 +38,11 @@ export async function errors(context: CommandContext): Promise<number> {
     const divergences = all.newest.filter(({ record }) => record.kind !== 'unverified');
     const unverified = all.newest.filter(({ record }) => record.kind === 'unverified');
     if (config.json) {
-      const flat = ({ id, record, commands }: Found) => ({ id, ...record, ...(commands ? { commands } : {}) });
+      const flat = ({ id, record, commands }: Found) => ({
+        id,
+        ...record,
+        ...(commands ? { commands } : {}),
+      });
       stdout.write(
         `${JSON.stringify({
           stops,
@@ -56,7 +60,9 @@ export async function errors(context: CommandContext): Promise<number> {
         ...section('divergences', divergences.length, divergences.map(foundLine)),
         ...section('unverified', unverified.length, unverified.map(foundLine)),
         ...section('dead letters', deadLetters.total, deadLetters.newest.map(foundLine)),
-        ...(all.total > SHOWN_MAX ? [`the newest ${SHOWN_MAX} of ${formatCount(all.total)} divergences are shown\n`] : []),
+        ...(all.total > SHOWN_MAX
+          ? [`the newest ${SHOWN_MAX} of ${formatCount(all.total)} divergences are shown\n`]
+          : []),
       ].join(''),
     );
     return 0;

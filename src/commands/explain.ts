@@ -33,7 +33,8 @@ export async function explain(context: CommandContext): Promise<number> {
   const args = readCommand(context.positionals);
   const identity = await identityOf(context);
   const lanes = config.lanes ?? identity?.lanes ?? LANES_DEFAULT;
-  const table = identity === undefined ? CommandTable.shipped() : CommandTable.withAdditions(identity.commands);
+  const table =
+    identity === undefined ? CommandTable.shipped() : CommandTable.withAdditions(identity.commands);
   const { splitMultiKey, publish, scriptKeys, allow, deny } = config;
   const classifier = new Classifier({
     table,
@@ -69,7 +70,8 @@ async function identityOf({ config, stderr }: CommandContext): Promise<Identity 
   const view = new TargetView(config.name, config.target);
   try {
     const { identity, waiting } = await view.look(undefined, Date.now());
-    if (waiting !== null) stderr.write(`lanegate explain: ${waiting.hint}; the shipped command table is used\n`);
+    if (waiting !== null)
+      stderr.write(`lanegate explain: ${waiting.hint}; the shipped command table is used\n`);
     return identity;
   } finally {
     view.close();
@@ -90,7 +92,8 @@ function explained(args: readonly Buffer[], classifier: Classifier, lanes: numbe
   const rewritten =
     verdict.kind === 'keyed' && verdict.rewrite ? rewriteFor(verdict.spec.name, args, Date.now()) : undefined;
   return {
-    command: verdict.kind === 'poison' ? formatKey(args[0] ?? Buffer.alloc(0)).toUpperCase() : verdict.spec.name,
+    command:
+      verdict.kind === 'poison' ? formatKey(args[0] ?? Buffer.alloc(0)).toUpperCase() : verdict.spec.name,
     class: classOf(verdict),
     keys: keys.map((key) => formatKey(key)),
     slots,
@@ -132,7 +135,9 @@ function whyOf(verdict: Verdict, split: boolean): string {
       return 'it stops ingest (--on-poison dead-letter leaves it out with a record)';
     case 'keyed':
       if (split) return 'it is cut into one part for each lane (--no-split-multi-key turns that off)';
-      return verdict.undetermined ? 'its effect is not fixed by the log: applied as written' : 'its keys decide';
+      return verdict.undetermined
+        ? 'its effect is not fixed by the log: applied as written'
+        : 'its keys decide';
   }
 }
 
@@ -146,7 +151,10 @@ function text(explanation: Explanation): string {
   if (lanes.length > 0) {
     const every = lanes.length === lanesOf ? `all ${lanesOf}` : `${lanes.join(', ')} of ${lanesOf}`;
     rows.push(['lanes', every]);
-    rows.push(['gate', gate === null ? (split ? 'none: split into its lanes' : 'none') : `waits for ${every}`]);
+    rows.push([
+      'gate',
+      gate === null ? (split ? 'none: split into its lanes' : 'none') : `waits for ${every}`,
+    ]);
   }
   if (rewrite !== null) rows.push(['sent as', rewrite]);
   if (refusal !== null) rows.push(['refused', `${refusal.code}: ${refusal.reason}`]);

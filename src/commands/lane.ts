@@ -21,7 +21,14 @@ export async function lane(context: CommandContext): Promise<number> {
   return await withPipeline(context, async (pipeline) => {
     const { redis, journal, records, queues } = pipeline;
     const places = await placesOf(request, pipeline);
-    const operator = new Operator({ redis, journal, records, queues: queues(), by: operatorName(), now: Date.now });
+    const operator = new Operator({
+      redis,
+      journal,
+      records,
+      queues: queues(),
+      by: operatorName(),
+      now: Date.now,
+    });
     if (request.verb === 'show') return await show(context, pipeline, operator, places);
     if (request.verb === 'skip') return await skip(context, operator, places[0] as Place);
     for (const place of places) {
@@ -31,7 +38,8 @@ export async function lane(context: CommandContext): Promise<number> {
         context.stdout.write(`${name} is paused; lanegate lane resume ${argumentOf(place)} ends it\n`);
       } else {
         const changed = await operator.resume(place);
-        if (changed || request.of !== 'all') context.stdout.write(`${name} ${changed ? 'goes on' : 'was not held'}\n`);
+        if (changed || request.of !== 'all')
+          context.stdout.write(`${name} ${changed ? 'goes on' : 'was not held'}\n`);
       }
     }
     return 0;
@@ -47,10 +55,12 @@ function readRequest({ positionals, config }: CommandContext): Request {
   const number = /^\d{1,3}$/.test(second) && Number(second) <= LANE_MAX ? Number(second) : undefined;
   const of = word ?? number;
   if (verb === undefined) problems.push(`lane: ${JSON.stringify(first)} is not ${VERBS.join(', ')}`);
-  if (of === undefined) problems.push(`lane: ${JSON.stringify(second)} is not a lane's number, all, ingest or gate`);
+  if (of === undefined)
+    problems.push(`lane: ${JSON.stringify(second)} is not a lane's number, all, ingest or gate`);
   if (verb === 'skip') {
     if (of === 'all') problems.push('lane skip: names one lane, ingest or gate, not all');
-    if (config.seq === undefined) problems.push('--seq is missing: the command to skip, as lanegate status names it');
+    if (config.seq === undefined)
+      problems.push('--seq is missing: the command to skip, as lanegate status names it');
     if (config.reason === undefined) problems.push('--reason is missing: it is kept with the skip');
   } else if (config.seq !== undefined) {
     problems.push(`--seq: has no effect on lane ${first}`);
@@ -63,7 +73,10 @@ function readRequest({ positionals, config }: CommandContext): Request {
 async function placesOf({ of }: Request, { journal }: OpenPipeline): Promise<Place[]> {
   if (of === 'gate' || of === 'ingest') return [{ kind: of }];
   const inForce = await journal.inForce();
-  const all = Array.from({ length: inForce?.lanes ?? 0 }, (_, number): Place => ({ kind: 'lane', lane: number }));
+  const all = Array.from(
+    { length: inForce?.lanes ?? 0 },
+    (_, number): Place => ({ kind: 'lane', lane: number }),
+  );
   if (of === 'all') return [...all, { kind: 'gate' }, { kind: 'ingest' }];
   const one = all[of];
   if (one !== undefined) return [one];
@@ -72,12 +85,20 @@ async function placesOf({ of }: Request, { journal }: OpenPipeline): Promise<Pla
       hint: 'look whether --name and --queue are right, or start it: lanegate run',
     });
   }
-  throw new StopError('NO_LANE', `there is no lane ${of}: the pipeline has the lanes 0 to ${inForce.lanes - 1}`, {
-    hint: 'lanegate status shows them',
-  });
+  throw new StopError(
+    'NO_LANE',
+    `there is no lane ${of}: the pipeline has the lanes 0 to ${inForce.lanes - 1}`,
+    {
+      hint: 'lanegate status shows them',
+    },
+  );
 }
 
-async function skip({ config, stdout, stderr }: CommandContext, operator: Operator, place: Place): Promise<number> {
+async function skip(
+  { config, stdout, stderr }: CommandContext,
+  operator: Operator,
+  place: Place,
+): Promise<number> {
   const { seq = 0, reason = '' } = config;
   const name = placeName(place);
   const outcome = await operator.skip(place, seq, reason);
@@ -110,7 +131,12 @@ interface Shown {
     readonly appliedThrough: number;
     readonly tail: number;
     readonly backlogBytes: number;
-    readonly next: { readonly kind: string; readonly first: number; readonly seq: number; readonly count: number } | null;
+    readonly next: {
+      readonly kind: string;
+      readonly first: number;
+      readonly seq: number;
+      readonly count: number;
+    } | null;
   };
 }
 
@@ -148,7 +174,8 @@ async function look(
   if (lane === undefined) return base;
   const { appliedThrough, tail, backlogBytes } = lane;
   const [item] = appliedThrough < tail ? await journal.readLane(place.lane, appliedThrough, 1) : [];
-  const next = item === undefined ? null : { kind: item.kind, first: item.first, seq: item.seq, count: item.count };
+  const next =
+    item === undefined ? null : { kind: item.kind, first: item.first, seq: item.seq, count: item.count };
   return { ...base, lane: { appliedThrough, tail, backlogBytes, next } };
 }
 
@@ -164,7 +191,9 @@ function text({ place, paused, pausedBy, stops, lane: own }: Shown): string {
   const owners = Object.entries(pausedBy).map(([owner, about]) => `${owner} ${pauseText(about)}`);
   const lines = [`${place}: ${stops.length > 0 ? 'stopped' : paused ? 'paused' : 'not held'}`];
   if (own !== undefined) {
-    lines.push(`  applied through seq ${own.appliedThrough}, tail ${own.tail}, ${formatBytes(own.backlogBytes)} behind`);
+    lines.push(
+      `  applied through seq ${own.appliedThrough}, tail ${own.tail}, ${formatBytes(own.backlogBytes)} behind`,
+    );
     if (own.next?.kind === 'marker') lines.push(`  next: the gate at seq ${own.next.seq}`);
     if (own.next?.kind === 'batch') {
       lines.push(`  next: seq ${own.next.first}..${own.next.seq}, ${own.next.count} commands`);

@@ -40,7 +40,9 @@ export async function relane(context: CommandContext): Promise<number> {
 function readLanes(text: string): number {
   const lanes = /^\d{1,3}$/.test(text) ? Number(text) : 0;
   if (lanes >= 1 && lanes <= LANES_MAX) return lanes;
-  throw new ConfigurationError([`relane: ${JSON.stringify(text)} is not a number of lanes from 1 to ${LANES_MAX}`]);
+  throw new ConfigurationError([
+    `relane: ${JSON.stringify(text)} is not a number of lanes from 1 to ${LANES_MAX}`,
+  ]);
 }
 
 async function waitFor(

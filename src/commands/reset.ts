@@ -108,8 +108,13 @@ async function look({ config }: CommandContext, { queue, target, source }: Place
   const prefix = new JournalKeys(config.name).prefix;
   const control = new ControlKeys(config.name).prefix;
   return {
-    queueKeys: queue === undefined ? [] : await scan((cursor) => queue.scan(cursor, 'MATCH', `${prefix}:*`, 'COUNT', SCAN_COUNT)),
-    targetKeys: await scan((cursor) => target.call(['SCAN', cursor, 'MATCH', `${control}*`, 'COUNT', SCAN_COUNT])),
+    queueKeys:
+      queue === undefined
+        ? []
+        : await scan((cursor) => queue.scan(cursor, 'MATCH', `${prefix}:*`, 'COUNT', SCAN_COUNT)),
+    targetKeys: await scan((cursor) =>
+      target.call(['SCAN', cursor, 'MATCH', `${control}*`, 'COUNT', SCAN_COUNT]),
+    ),
     atSource: (await source?.forget(false)) ?? [],
   };
 }
@@ -137,7 +142,8 @@ function describe({ config }: CommandContext, places: Places, found: Findings): 
   if (atSource.length > 0) lines.push('at the source:');
   lines.push(...atSource.map((what) => `  ${what}`));
   if (lines.length > 0 && places.source === undefined) lines.push('--source is not given: its group stays');
-  if (lines.length > 0 && places.queue === undefined) lines.push('there is no queue: neither --queue nor an embedded one');
+  if (lines.length > 0 && places.queue === undefined)
+    lines.push('there is no queue: neither --queue nor an embedded one');
   return lines;
 }
 
@@ -159,7 +165,9 @@ async function confirmed({ config, stdin, stderr, signal }: CommandContext): Pro
   }
   const terminal = createInterface({ input: stdin, output: stderr });
   try {
-    const answer = await terminal.question(`type the pipeline's name (${config.name}) to remove it: `, { signal });
+    const answer = await terminal.question(`type the pipeline's name (${config.name}) to remove it: `, {
+      signal,
+    });
     return answer.trim() === config.name;
   } finally {
     terminal.close();

@@ -318,15 +318,16 @@ export class Journal {
     return reply === null ? undefined : Number(reply);
   }
 
-  async trim(id: string, lanes: number, seq: number): Promise<number> {
-    const keys = [
-      this.keys.state,
-      this.keys.positions,
-      this.keys.gates,
-      this.keys.gateCommands,
-      ...this.keys.logs(lanes),
-    ];
-    return Number(await runScript(this.#redis, 'trim', keys, [id, seq]));
+  /** `short`: bytes, not age, ask for it (trim.lua). Returns the items dropped. */
+  async trim(id: string, lanes: number, seq: number, short: boolean): Promise<number> {
+    const { state, positions, gates, gateCommands } = this.keys;
+    const keys = [state, positions, gates, gateCommands, ...this.keys.logs(lanes)];
+    return Number(await runScript(this.#redis, 'trim', keys, [id, seq, short ? '1' : '0']));
+  }
+
+  /** The journal was trimmed by bytes: it covers less than the retention window. */
+  async isShort(): Promise<boolean> {
+    return (await this.#redis.hget(this.keys.state, 'short')) === '1';
   }
 }
 

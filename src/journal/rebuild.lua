@@ -12,7 +12,7 @@ if (state[1] or '') ~= ARGV[1] or (ARGV[1] ~= '' and state[2] ~= ARGV[2]) then
   return {'fenced', state[1] or '', state[2] or ''}
 end
 local epoch = (tonumber(state[2]) or 0) + 1
-redis.call('DEL', unpack(KEYS))
+redis.call('UNLINK', unpack(KEYS))
 local fields = {'id', ARGV[3], 'epoch', epoch, 'generation', ARGV[4], 'lanes', ARGV[5], 'head', ARGV[6],
   'position', ARGV[7], 'holder', ARGV[8], 'headTimeMs', ARGV[9], 'backpressure', '0', 'rebuiltAtEpoch', epoch}
 for lane = 0, tonumber(ARGV[5]) - 1 do

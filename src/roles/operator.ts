@@ -114,7 +114,10 @@ export class Operator {
     const [item] = await journal.readLane(Number(place.slice('lane:'.length)), seq - 1, 1);
     const own = item !== undefined && item.kind === 'batch' && item.first <= seq;
     // A gate's failed command stops its lanes, and stands in the gate's log.
-    if (!own) return item?.kind === 'marker' ? await this.#bytesOf({ place: `gate:${item.seq}`, record }) : Buffer.alloc(0);
+    if (!own)
+      return item?.kind === 'marker'
+        ? await this.#bytesOf({ place: `gate:${item.seq}`, record })
+        : Buffer.alloc(0);
     return commandsOf(item.commands, readIndex(item.index, item.first), seq);
   }
 
@@ -123,7 +126,8 @@ export class Operator {
     const inForce = await journal.inForce();
     if (inForce === undefined) return;
     // A gate is helped along by any lane that waits at it.
-    const lanes = place.kind === 'lane' ? [place.lane] : Array.from({ length: inForce.lanes }, (_, lane) => lane);
+    const lanes =
+      place.kind === 'lane' ? [place.lane] : Array.from({ length: inForce.lanes }, (_, lane) => lane);
     for (const lane of lanes) {
       const known = await journal.seenThrough(inForce.id, lane);
       if (known !== undefined && (known.seen ?? 0) < known.tail) {

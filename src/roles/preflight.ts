@@ -54,17 +54,25 @@ export async function preflight(options: PreflightOptions): Promise<Finding[]> {
 
 /** INFO as a map. */
 export function parseInfo(text: string): ReadonlyMap<string, string> {
-  return new Map([...text.matchAll(/^([^#:\r\n]+):([^\r\n]*)/gm)].map(([, name = '', value = '']) => [name, value]));
+  return new Map(
+    [...text.matchAll(/^([^#:\r\n]+):([^\r\n]*)/gm)].map(([, name = '', value = '']) => [name, value]),
+  );
 }
 
 export function queueFindings(info: ReadonlyMap<string, string>): Finding[] {
   const findings: Finding[] = [];
-  const add = (level: Finding['level'], text: string, hint = '') => findings.push({ level, what: 'queue', text, hint });
+  const add = (level: Finding['level'], text: string, hint = '') =>
+    findings.push({ level, what: 'queue', text, hint });
   const version = info.get('redis_version') ?? '';
   const [major = 0, minor = 0] = version.split('.').map(Number);
   const [majorMin, minorMin] = QUEUE_VERSION_MIN;
   const isOld = version !== '' && (major < majorMin || (major === majorMin && minor < minorMin));
-  if (isOld) add('error', `the queue's Redis is ${version}; ${majorMin}.${minorMin} is needed`, 'use a newer server for --queue');
+  if (isOld)
+    add(
+      'error',
+      `the queue's Redis is ${version}; ${majorMin}.${minorMin} is needed`,
+      'use a newer server for --queue',
+    );
   else if (version !== '') add('ok', `the queue's Redis is ${version}`);
   const role = info.get('role');
   if (role === 'slave') add('error', "the queue's Redis is a replica", 'point --queue at its primary');
@@ -89,15 +97,24 @@ export function queueFindings(info: ReadonlyMap<string, string>): Finding[] {
 
 export function targetFindings(info: ReadonlyMap<string, string>, policy: string | undefined): Finding[] {
   const findings: Finding[] = [];
-  const add = (level: Finding['level'], text: string, hint = '') => findings.push({ level, what: 'target', text, hint });
+  const add = (level: Finding['level'], text: string, hint = '') =>
+    findings.push({ level, what: 'target', text, hint });
   const version = info.get('redis_version');
   if (info.get('role') === 'slave') {
-    add('error', 'the target is a replica', 'promote it (REPLICAOF NO ONE), or point --target at the primary');
+    add(
+      'error',
+      'the target is a replica',
+      'promote it (REPLICAOF NO ONE), or point --target at the primary',
+    );
   } else {
     add('ok', `the target is a primary${version === undefined ? '' : ` (${version})`}`);
   }
   if (info.get('cluster_enabled') === '1') {
-    add('error', 'the target is a cluster node', 'only one standalone server can be a target: give another --target');
+    add(
+      'error',
+      'the target is a cluster node',
+      'only one standalone server can be a target: give another --target',
+    );
   }
   if (policy?.startsWith('allkeys') === true) {
     add(
@@ -142,7 +159,8 @@ async function sourceFindings(
     const text = `the source ${source.display} answers, its log ends at ${position}`;
     return { id, findings: [{ level: 'ok', what: 'source', text, hint: '' }] };
   } catch (error) {
-    const hint = error instanceof StopError ? error.hint : 'look whether --source names the right server and key';
+    const hint =
+      error instanceof StopError ? error.hint : 'look whether --source names the right server and key';
     const text = `the source ${source.display} cannot be read: ${safeMessage(error)}`;
     return { id: undefined, findings: [{ level: 'error', what: 'source', text, hint }] };
   }
@@ -157,7 +175,12 @@ async function transactionFinding(target: FencedSession, name: string): Promise<
   } catch (error) {
     if (!(error instanceof ReplyError)) throw error;
     const hint = 'lanegate applies in transactions: give its user +watch +multi +exec +discard +unwatch';
-    return { level: 'error', what: 'target', text: `the target refuses WATCH or MULTI: ${error.message}`, hint };
+    return {
+      level: 'error',
+      what: 'target',
+      text: `the target refuses WATCH or MULTI: ${error.message}`,
+      hint,
+    };
   }
 }
 
@@ -181,12 +204,21 @@ async function startFinding(options: PreflightOptions): Promise<Finding> {
   const { name, queue, target, source, start } = options;
   const control = new ControlKeys(name);
   const [identityText = null, markText = null] = await target.read([control.identity, control.mark]);
-  const finding = (level: Finding['level'], text: string, hint = ''): Finding => ({ level, what: 'pipeline', text, hint });
+  const finding = (level: Finding['level'], text: string, hint = ''): Finding => ({
+    level,
+    what: 'pipeline',
+    text,
+    hint,
+  });
   if (identityText === null) return await firstStartFinding(options, finding);
   const identity = parseIdentity(identityText);
   const mark = parseMark(markText ?? '');
   if (identity === undefined || mark === undefined) {
-    return finding('error', `the control keys ${control.prefix}* at the target cannot be read`, 'start over: lanegate reset');
+    return finding(
+      'error',
+      `the control keys ${control.prefix}* at the target cannot be read`,
+      'start over: lanegate reset',
+    );
   }
   try {
     checkIdentity(identity, source, start);
@@ -213,7 +245,11 @@ async function firstStartFinding(options: PreflightOptions, finding: MakeFinding
   ];
   if (known.length > 0) {
     const hint = 'point --target at the right server; or start over: lanegate reset';
-    return finding('error', `the target knows nothing of pipeline "${name}", but ${known.join(' and ')} does`, hint);
+    return finding(
+      'error',
+      `the target knows nothing of pipeline "${name}", but ${known.join(' and ')} does`,
+      hint,
+    );
   }
   const data = await dataOf(target);
   const other = data.keys === 0 ? undefined : await otherPipeline(target, new ControlKeys(name).prefix);
@@ -223,9 +259,14 @@ async function firstStartFinding(options: PreflightOptions, finding: MakeFinding
     return finding('warning', `${holds}: a start removes all of them (--target-data replace)`);
   }
   if (other !== undefined) {
-    return finding('error', `the target belongs to the pipeline "${other}"`, `end that one first: lanegate reset --name ${other}`);
+    return finding(
+      'error',
+      `the target belongs to the pipeline "${other}"`,
+      `end that one first: lanegate reset --name ${other}`,
+    );
   }
-  if (start.targetData === 'keep') return finding('ok', `${holds}: a start applies on top of them (--target-data keep)`);
+  if (start.targetData === 'keep')
+    return finding('ok', `${holds}: a start applies on top of them (--target-data keep)`);
   return finding(
     'error',
     `${holds} and is not this pipeline's`,

@@ -73,7 +73,7 @@ export function planChunk(
     if (!follows || item.kind === 'marker' || (taken > 0 && bytes + item.commands.length > limits.bytesMax))
       break;
     const before = limits.before !== undefined && limits.before <= item.seq ? limits.before : undefined;
-    if (item.first > checkpoint.seq && limits.skips.size === 0 && before === undefined) {
+    if (item.first > checkpoint.seq && before === undefined && !skipsWithin(limits.skips, item)) {
       writer.whole(item);
     } else {
       const commands = readIndex(item.index, item.first);
@@ -117,7 +117,7 @@ export function planGate(
   const seqOf = new Map(item.lanes.map((lane, at) => [lane, checkpoints[at]?.seq ?? -1]));
   const writer = new BatchWriter(db);
   if (
-    limits.skips.size === 0 &&
+    !skipsWithin(limits.skips, item) &&
     limits.before === undefined &&
     checkpoints.every(({ seq }) => seq < item.first)
   ) {
@@ -137,6 +137,14 @@ export function planGate(
   if (mixed !== undefined) return { kind: 'mixed', seq: mixed };
   const through = limits.before === undefined ? item.seq : (lastSeqBefore(commands, stop) ?? item.first - 1);
   return { kind: 'run', batch: writer.batch, through };
+}
+
+function skipsWithin(
+  skips: ReadonlySet<number>,
+  item: { readonly first: number; readonly seq: number },
+): boolean {
+  for (const seq of skips) if (seq >= item.first && seq <= item.seq) return true;
+  return false;
 }
 
 /** Index of the first command of the transaction that holds `seq` (or of the command itself). */

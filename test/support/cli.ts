@@ -147,5 +147,7 @@ export class LanegateProcess implements AsyncDisposable {
 }
 
 function withoutOurs(env: NodeJS.ProcessEnv): NodeJS.ProcessEnv {
-  return Object.fromEntries(Object.entries(env).filter(([name]) => !/^(LANEGATE_(?!REDIS_SERVER)|NO_COLOR|FORCE_COLOR)/.test(name)));
+  return Object.fromEntries(
+    Object.entries(env).filter(([name]) => !/^(LANEGATE_(?!REDIS_SERVER)|NO_COLOR|FORCE_COLOR)/.test(name)),
+  );
 }
