@@ -1,5 +1,6 @@
 // `npm run bench -- [--only drain,latency] [--runs 3] [--commands 2000000] [--json] [--out FILE] [--write]`
 // `npm run bench -- --profile DIR`   profiles instead of figures
+// For an experiment: --node-args="--max-semi-space-size=32" --worker-args="--chunk-bytes 512kb"
 
 import { writeFileSync } from 'node:fs';
 import { join } from 'node:path';
@@ -40,6 +41,8 @@ function parse(args: string[]): Request {
       out: { type: 'string' },
       write: { type: 'boolean', default: false },
       profile: { type: 'string' },
+      'node-args': { type: 'string', default: '' },
+      'worker-args': { type: 'string', default: '' },
     },
   });
   const names = values.only.split(',');
@@ -53,7 +56,13 @@ function parse(args: string[]): Request {
     out: values.out,
     write: values.write,
     profile: values.profile,
+    nodeArgs: words(values['node-args']),
+    workerArgs: words(values['worker-args']),
   };
+}
+
+function words(text: string): string[] {
+  return text.split(' ').filter((word) => word !== '');
 }
 
 function atLeastOne(name: string, text: string): number {
@@ -65,7 +74,9 @@ function atLeastOne(name: string, text: string): number {
 /** The ceiling is measured before and after what is set against it: a machine's speed drifts. */
 async function measure(bench: Bench, request: Request): Promise<Results> {
   const { parts, runs, commands } = request;
-  const results: Results = { machine: await machineFacts(bench), runs, commands, failures: [] };
+  const { nodeArgs, workerArgs } = request;
+  const machine = await machineFacts(bench);
+  const results: Results = { machine, runs, commands, nodeArgs, workerArgs, failures: [] };
   const part = async (name: Part, work: () => Promise<void>) => {
     if (!parts.has(name)) return;
     try {

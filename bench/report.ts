@@ -19,10 +19,11 @@ interface Row {
 
 export function machineLines(machine: Machine, results: Results): string[] {
   const { cores, cpu, memoryBytes, kernel, node, redis, lanegate, loadAtStart, startedAt } = machine;
+  const extra = [...results.nodeArgs, ...results.workerArgs].join(' ');
   return [
     `${cores} cores, ${cpu}, ${(memoryBytes / 2 ** 30).toFixed(0)} GiB; ${kernel}; Node ${node}; Redis ${redis}`,
     `lanegate ${lanegate}; ${startedAt}; load average at start ${loadAtStart.toFixed(2)}`,
-    `${results.commands} commands; medians of ${results.runs}`,
+    `${results.commands} commands; medians of ${results.runs}${extra === '' ? '' : `; with ${extra}`}`,
     ...results.failures.map((failure) => `NOT MEASURED: ${failure.split('\n', 1)[0]}`),
   ];
 }

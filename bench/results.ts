@@ -9,6 +9,8 @@ export interface Results {
   readonly machine: Machine;
   readonly runs: number;
   readonly commands: number;
+  readonly nodeArgs: readonly string[];
+  readonly workerArgs: readonly string[];
   /** Parts that could not be measured, with the reason. */
   readonly failures: string[];
   ceiling?: { readonly perSecond: number; readonly perSecondOfRuns: readonly number[] };

@@ -28,6 +28,9 @@ export interface Settings {
   readonly runs: number;
   /** Of the drain and of the ceiling; the mixes take a quarter. */
   readonly commands: number;
+  /** For an experiment: further arguments of the workers' Node and of `lanegate worker`. */
+  readonly nodeArgs: readonly string[];
+  readonly workerArgs: readonly string[];
 }
 
 export function say(text: string): void {
@@ -106,7 +109,9 @@ export class Pipeline implements AsyncDisposable {
     args.push('--source', `redis-stream://127.0.0.1:${source.port}?key=${this.key}`);
     args.push('--target', target.url, '--queue', this.queue.url);
     if (options.roles !== undefined) args.push('--roles', options.roles);
-    const worker = new WorkerProcess(options.label, args, options.profileDir);
+    const { nodeArgs, workerArgs } = this.bench.settings;
+    args.push(...workerArgs);
+    const worker = new WorkerProcess(options.label, args, [...nodeArgs, ...profiling(options)]);
     this.workers.push(worker);
     return worker;
   }
@@ -191,6 +196,11 @@ export class Pipeline implements AsyncDisposable {
   }
 }
 
+function profiling({ label, profileDir }: { label: string; profileDir?: string }): string[] {
+  if (profileDir === undefined) return [];
+  return ['--cpu-prof', `--cpu-prof-dir=${profileDir}`, `--cpu-prof-name=${label}.cpuprofile`];
+}
+
 const running = new Set<ChildProcess>();
 process.on('exit', () => {
   for (const child of running) child.kill('SIGKILL');
@@ -204,15 +214,11 @@ export class WorkerProcess {
   /** How it ended; undefined while it runs. */
   ended: string | undefined;
 
-  constructor(label: string, args: readonly string[], profileDir: string | undefined) {
+  constructor(label: string, args: readonly string[], nodeArgs: readonly string[]) {
     this.label = label;
     this.#dir = mkdtempSync(join(tmpdir(), 'lanegate-bench-'));
-    const profile =
-      profileDir === undefined
-        ? []
-        : ['--cpu-prof', `--cpu-prof-dir=${profileDir}`, `--cpu-prof-name=${label}.cpuprofile`];
     const log = openSync(this.#logPath(), 'a');
-    this.#child = spawn(process.execPath, [...profile, join(root, 'bin/lanegate.js'), ...args], {
+    this.#child = spawn(process.execPath, [...nodeArgs, join(root, 'bin/lanegate.js'), ...args], {
       stdio: ['ignore', log, log],
       cwd: root,
     });

@@ -27,8 +27,8 @@ import { judge, nameOf, positionBefore, reasonOf, recordErrors, stopPlace } from
 
 export type GateEnd = 'executed' | 'already executed' | 'waiting' | 'claimed' | 'stopped' | 'void';
 
-/** Advisory: how long others leave an executing gate alone. */
-const CLAIM_MS = 5_000;
+/** Advisory: how long others leave an executing gate alone after its process was last heard of. */
+const CLAIM_MS = 2_000;
 
 interface Attempt {
   readonly item: GateItem;
@@ -38,6 +38,8 @@ interface Attempt {
   readonly skips: Set<number>;
   readonly owner: string;
   paused: boolean;
+  /** An EXEC of ours found that a watched key had changed. */
+  fenced: boolean;
 }
 
 type Step = GateEnd | { readonly retryAfter: 'now' | 'backoff' };
@@ -75,10 +77,15 @@ export class GateRunner {
       skips: new Set(skips.keys()),
       owner: `gate:${inForce.id}:${seq}`,
       paused: false,
+      fenced: false,
     };
+    const renewal = setInterval(() => {
+      redis.set(claim, workerId, 'PX', CLAIM_MS, 'XX').catch(() => {});
+    }, CLAIM_MS / 3);
     try {
-      return await this.#untilDecided(attempt, claim, except);
+      return await this.#untilDecided(attempt, except);
     } finally {
+      clearInterval(renewal);
       // Whatever happened, the lanes must be able to move: others may help from here on.
       if (attempt.paused)
         await this.#context.queues.gatePause('resume', attempt.owner, item.lanes, this.#context.now());
@@ -93,8 +100,8 @@ export class GateRunner {
     return lanes.filter((lane) => paused.has(lane) || stops.get(`lane:${lane}`)?.generation === generation);
   }
 
-  async #untilDecided(attempt: Attempt, claim: string, except: number | undefined): Promise<GateEnd> {
-    const { sessions, redis, waits, records } = this.#context;
+  async #untilDecided(attempt: Attempt, except: number | undefined): Promise<GateEnd> {
+    const { sessions, waits, records } = this.#context;
     const backoff = new Backoff({ minMs: 20, maxMs: 2_000 });
     for (;;) {
       const session = await sessions.acquire('gate', attempt.signal);
@@ -113,7 +120,6 @@ export class GateRunner {
         await waits.end('gate');
         return step;
       }
-      await redis.set(claim, this.#context.workerId, 'PX', CLAIM_MS);
       if (step.retryAfter === 'backoff') await sleep(backoff.next(), attempt.signal);
     }
   }
@@ -135,7 +141,10 @@ export class GateRunner {
       return await this.#controlKeysGone(attempt);
     }
     const plan = planGate(item, checkpoints as Checkpoint[], session.db, { skips: attempt.skips });
-    if (plan.kind === 'closed') return 'already executed';
+    if (plan.kind === 'closed') {
+      if (attempt.fenced) await this.#context.records.count('fenced');
+      return 'already executed';
+    }
     if (plan.kind === 'waiting') return 'waiting';
     if (plan.kind === 'foreign') return 'void';
     if (plan.kind === 'mixed') return await this.#mixed(attempt, plan.seq);
@@ -148,8 +157,8 @@ export class GateRunner {
     const outcome = await this.#execute(attempt, session, plan.batch, plan.through, values);
     await failpoint('gate-after-exec');
     if (outcome.kind === 'fenced') {
-      // The low-water mark, which an erasing gate watches too, moves all the time: that is no rival.
-      if (!item.erases) await this.#context.records.count('fenced');
+      // By a rival, if the gate is closed now; the low-water mark, which an erasing gate watches too, moves all the time.
+      attempt.fenced = true;
       return { retryAfter: 'now' };
     }
     if (outcome.kind === 'aborted')

@@ -45,6 +45,9 @@ export interface IngestView {
 
 export type IngestEnd = 'stopped' | 'superseded' | 'restart';
 
+/** What came from the source could not be taken; the trouble is not the source's. */
+class NotTaken extends Error {}
+
 /** Numbers and commits from where `started` stands until aborted. One instance per turn as holder. */
 export class IngestLoop {
   readonly #context: PipelineContext;
@@ -111,6 +114,8 @@ export class IngestLoop {
         } catch (error) {
           if (signal.aborted) throw new AbortedError();
           if (error instanceof StopError || error instanceof AbortedError) throw error;
+          // The sequencer has numbered what was not committed: only a new turn numbers it the same again.
+          if (error instanceof NotTaken) throw error.cause;
           this.view.connected = false;
           const hint = `the source ${this.#source.display} does not answer: ${safeMessage(error)}`;
           if (await waits.begin('source', 'CONNECTION', hint, now())) log.warn(hint);
@@ -133,7 +138,9 @@ export class IngestLoop {
     if (await waits.end('source')) log.info('the source answers again');
     for await (const entries of this.#source.read(this.#position, signal)) {
       backoff.reset();
-      const end = await this.#take(entries, signal);
+      const end = await this.#take(entries, signal).catch((cause: unknown) => {
+        throw new NotTaken('entries were read and not committed', { cause });
+      });
       if (end) return end;
     }
     return undefined;
@@ -171,7 +178,11 @@ export class IngestLoop {
     const before = this.#head;
     this.#head = round.lastSeq;
     if (gates.length > 0) this.#announceSoon();
-    else await Promise.all(outcome.asleep.map((lane) => queues.addApply(lane, before + 1, round.lastSeq)));
+    else {
+      const woken = outcome.asleep.map((lane) => queues.addApply(lane, before + 1, round.lastSeq));
+      // The round is in the journal: a wake-up that fails is made good by the watchdog.
+      await Promise.all(woken).catch((error) => log.debug({ err: error }, 'announcing failed'));
+    }
     if (outcome.unappliedBytes >= options.budgetBytes) return await this.#waitForRoom(signal);
     return undefined;
   }

@@ -243,7 +243,7 @@ function controlSets(
   ];
 }
 
-/** True when the target's data is to be flushed. @throws StopError when the target may not be taken */
+/** True when the target's data is to be flushed. @throws StopError when the target may not be taken; Raced */
 export async function admitTarget(
   context: PipelineContext,
   session: FencedSession,
@@ -254,6 +254,9 @@ export async function admitTarget(
   const display = context.sessions.endpoint.display;
   const what = `the target ${display} holds ${found.keys} keys (${found.text})`;
   if (policy === 'refuse') {
+    // They may be those by which another process has begun this very pipeline since the caller looked.
+    const [identity] = await session.read([context.control.identity]);
+    if (identity !== null) throw new Raced('another process initialised the target');
     throw new StopError('TARGET_HAS_DATA', `${what} and is not this pipeline's`, {
       hint: '--target-data keep applies on top of them, --target-data replace removes them all first',
     });

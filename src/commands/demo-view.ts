@@ -57,7 +57,8 @@ The log: ${formatCount(rounds)} rounds of this among other traffic, ${formatCoun
       lanegate.rounds === 0
         ? `lanegate ended exactly as the commands run one by one, in all ${formatCount(rounds)} rounds (${seconds} s in all).`
         : `lanegate DIVERGED in ${formatCount(lanegate.rounds)} rounds: a defect, please report it.`;
-    this.#out.write(`\n${rows.join('\n')}\n\n${verdict}\n`);
+    const legend = 'A round diverged when anything that it left differs; key1 wrong is the example above.';
+    this.#out.write(`\n${rows.join('\n')}\n\n${legend}\n${verdict}\n`);
   }
 
   serving(board: string | undefined, hints: readonly string[]): void {

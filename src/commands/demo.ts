@@ -131,7 +131,7 @@ async function serve({ context, servers, pipeline, lanes, story }: Show): Promis
       `kill -9 ${pids[0]}    # the other worker goes on, a new one is started`,
     ]);
     const onTick = () => {
-      for (const text of pipeline.replaceDead()) story.say(text);
+      for (const text of pipeline.replaceEnded()) story.say(text);
     };
     await liveTraffic(pipeline.writer, onTick, signal);
   } finally {

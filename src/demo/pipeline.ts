@@ -17,11 +17,11 @@ import { COMMANDS_PER_ROUND, rounds } from './workload.ts';
 export const PIPELINE = 'demo';
 const WORKERS = 2;
 const ROUNDS_PER_APPEND = 50;
-const POLL_MS = 50;
+const POLL_MS = 100;
 const STUCK_MS_MAX = 120_000;
 const MS_PER_ROUND_MAX = 100;
-/** Less than a round weighs: each FLUSHDB passes a gate of its own instead of sharing a segment with the next one. */
-const SEGMENT_BYTES = 1_024;
+/** About two rounds: by default so dense a log becomes a few large segments, and hardly a gate could be watched. */
+const SEGMENT_BYTES = 3_072;
 /** A killed worker's jobs go to the other one after this; nobody at a demo wants to wait for the default. */
 const LOCK_MS = 2_000;
 
@@ -103,12 +103,16 @@ export class DemoPipeline {
     return { gates: end.status.counters.gates, kills: 1 };
   }
 
-  /** Starts a new worker for each that has ended; returns what to say about it. */
-  replaceDead(): string[] {
-    return this.#workers.flatMap((worker, at) => {
-      if (worker.ended === undefined) return [];
-      this.#workers.splice(at, 1);
-      return [`worker ${worker.pid} is gone (${worker.ended}); pid ${this.#startWorker().pid} started`];
+  /**
+   * Starts a new worker for each that was killed or stopped; returns what to say about it.
+   * @throws Error for one that failed
+   */
+  replaceEnded(): string[] {
+    const ended = this.#workers.filter((worker) => worker.ended !== undefined);
+    return ended.map((worker) => {
+      if (worker.ended === 'exit code 1') this.#assertAlive();
+      this.#workers.splice(this.#workers.indexOf(worker), 1);
+      return `worker ${worker.pid} is gone (${worker.ended}); worker ${this.#startWorker().pid} started`;
     });
   }
 

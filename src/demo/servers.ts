@@ -73,14 +73,16 @@ async function becomesReady(child: Child, port: number, signal: AbortSignal): Pr
     retryStrategy: () => POLL_MS,
   });
   redis.on('error', () => {});
+  const decided = new AbortController();
   try {
     // The port may be answered by somebody else's server.
     const answer = redis.info('server').then((text) => text.includes(`process_id:${child.pid}\r\n`));
     answer.catch(() => {});
     const gone = child.exited.then(() => false);
-    const late = sleep(READY_MS_MAX, signal).then(() => false);
+    const late = sleep(READY_MS_MAX, AbortSignal.any([signal, decided.signal])).then(() => false);
     return await Promise.race([answer, gone, late]);
   } finally {
+    decided.abort();
     redis.disconnect();
   }
 }

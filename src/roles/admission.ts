@@ -3,7 +3,7 @@
 // answer yet are waited for.
 
 import type { PipelineContext } from '../../processors/context.ts';
-import { admitTarget, checkIdentity, emptiedTarget } from '../../processors/startup.ts';
+import { admitTarget, checkIdentity, emptiedTarget, Raced } from '../../processors/startup.ts';
 import { Backoff, sleep } from '../runtime/backoff.ts';
 import { AbortedError, ConfigurationError, StopError } from '../runtime/errors.ts';
 import { safeMessage } from '../runtime/log.ts';
@@ -47,6 +47,7 @@ export async function admit(
       return;
     } catch (error) {
       if (error instanceof StopError || error instanceof ConfigurationError) throw error;
+      if (error instanceof Raced) continue;
       if (signal.aborted) throw new AbortedError();
       if (!said) context.log.warn(`waiting for the servers: ${safeMessage(error)}`);
       said = true;

@@ -126,7 +126,7 @@ export class WorkerProcess {
     }
     if (roles.includes('gate'))
       this.#others.push(this.#worker(GATE_QUEUE, (job, token) => this.#jobs.gate(job, token)));
-    this.#supervisor = this.#supervise();
+    this.#supervisor = Promise.all([this.#supervise(), this.#keepRegistered()]).then(() => {});
   }
 
   /** Hands active jobs back and ends within `graceMs`; what is not done then is left to the stalled check. */
@@ -183,14 +183,9 @@ export class WorkerProcess {
   async #supervise(): Promise<void> {
     const { log, processor } = this.#options;
     const { signal } = this.#abort;
-    let registeredAtMs = 0;
     while (!signal.aborted) {
       try {
         await this.#followLanes();
-        if (Date.now() - registeredAtMs >= REGISTRATION_MS) {
-          await this.#register();
-          registeredAtMs = Date.now();
-        }
         const session = await this.context.sessions.acquire('target', signal);
         try {
           await this.#watchdog.look(session);
@@ -217,6 +212,15 @@ export class WorkerProcess {
     while (this.#lanes.length > inForce.lanes) {
       const gone = this.#lanes.pop();
       if (gone) void gone.close().catch(() => {});
+    }
+  }
+
+  /** Apart from the watchdog, which waits while the target is away: just then status must know who waits. */
+  async #keepRegistered(): Promise<void> {
+    const { signal } = this.#abort;
+    while (!signal.aborted) {
+      await this.#register().catch((error) => this.#options.log.debug({ err: error }, 'not registered'));
+      await sleep(REGISTRATION_MS, signal).catch(() => {});
     }
   }
 

@@ -1,10 +1,11 @@
 import { spawn } from 'node:child_process';
 import { once } from 'node:events';
-import { mkdtemp, readdir, readFile, rm } from 'node:fs/promises';
+import { mkdtemp, readdir, readlink, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
 import { describe, expect, onTestFailed, test } from 'vitest';
+import type { PipelineStatus } from '../../src/status.ts';
 
 const ROOT = new URL('../../', import.meta.url);
 const WAIT_MS_MAX = 45_000;
@@ -46,7 +47,12 @@ class Demo implements AsyncDisposable {
   }
 
   async printed(pattern: RegExp): Promise<RegExpExecArray> {
-    return await eventually(() => pattern.exec(this.stdout) ?? undefined, `${pattern} in the output`);
+    return await eventually(() => {
+      const found = pattern.exec(this.stdout);
+      if (found === null && this.#child.exitCode !== null)
+        throw new Error(`ended without printing ${pattern}`);
+      return found ?? undefined;
+    }, `${pattern} in the output`);
   }
 
   /** Servers and workers, told by their working directory. */
@@ -54,9 +60,8 @@ class Demo implements AsyncDisposable {
     const pids = (await readdir('/proc')).filter((name) => /^\d+$/.test(name));
     const found = await Promise.all(
       pids.map(async (pid) => {
-        const variables = await readFile(`/proc/${pid}/environ`, 'latin1').catch(() => '');
-        const words = await readFile(`/proc/${pid}/cmdline`, 'latin1').catch(() => '');
-        return variables.includes(this.dir) || words.includes(this.dir) ? [Number(pid)] : [];
+        const folder = await readlink(`/proc/${pid}/cwd`).catch(() => '');
+        return folder.startsWith(this.dir) ? [Number(pid)] : [];
       }),
     );
     return found.flat();
@@ -89,6 +94,10 @@ const NOTHING = { processes: [], files: [] };
 describe('lanegate demo', () => {
   test('ends as the commands one by one, although a worker is killed, and leaves nothing behind', async () => {
     await using demo = await Demo.start('--rounds', '60', '--json');
+    await eventually(
+      async () => ((await demo.processes()).length >= 7 ? true : undefined),
+      'five servers, two workers',
+    );
     expect(await demo.exitCode()).toBe(0);
     const result = JSON.parse(demo.stdout.trimEnd().split('\n').at(-1) ?? '');
     expect(result).toEqual({
@@ -105,8 +114,10 @@ describe('lanegate demo', () => {
   test('with --serve goes on with the board and live traffic until SIGINT, its clean end', async () => {
     await using demo = await Demo.start('--rounds', '5', '--lanes', '3', '--serve', '--board-port', '17070');
     const [, url] = await demo.printed(/Board: (http:\S+)/);
-    const status = async () => (await fetch(`${url}/api/status`)).json() as Promise<never>;
-    const applied = async (): Promise<number> => (await status())['counters']['applied'];
+    const applied = async () => {
+      const status = (await (await fetch(`${url}/api/status`)).json()) as PipelineStatus;
+      return status.counters.applied;
+    };
     const before = await applied();
     await eventually(async () => ((await applied()) > before + 100 ? true : undefined), 'live traffic');
     const [, pid] = await demo.printed(/kill -9 (\d+)/);

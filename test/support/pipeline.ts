@@ -16,6 +16,8 @@ export interface PipelineOptions {
   readonly lanes?: number;
   readonly args?: readonly string[];
   readonly targetArgs?: readonly string[];
+  /** Where workers find the target when that is not the server itself: a proxy. */
+  readonly targetUrl?: (target: RedisServer) => Promise<string>;
 }
 
 /** Real servers for one pipeline, worker processes that can be killed, and the oracle to compare with. */
@@ -29,6 +31,8 @@ export class Pipeline implements AsyncDisposable {
   readonly #options: PipelineOptions;
   readonly dir = mkdtempSync(join(tmpdir(), 'lanegate-test-'));
 
+  #targetUrl: string;
+
   private constructor(servers: readonly RedisServer[], options: PipelineOptions) {
     [this.source, this.queue, this.target, this.oracle] = servers as [
       RedisServer,
@@ -37,6 +41,7 @@ export class Pipeline implements AsyncDisposable {
       RedisServer,
     ];
     this.#options = options;
+    this.#targetUrl = this.target.url;
   }
 
   static async start(options: PipelineOptions = {}): Promise<Pipeline> {
@@ -46,7 +51,9 @@ export class Pipeline implements AsyncDisposable {
       RedisServer.start({ args: [...(options.targetArgs ?? [])] }),
       RedisServer.start(),
     ]);
-    return new Pipeline(servers, options);
+    const pipeline = new Pipeline(servers, options);
+    if (options.targetUrl) pipeline.#targetUrl = await options.targetUrl(pipeline.target);
+    return pipeline;
   }
 
   get sourceUrl(): string {
@@ -60,7 +67,7 @@ export class Pipeline implements AsyncDisposable {
       '--source',
       this.sourceUrl,
       '--target',
-      this.target.url,
+      this.#targetUrl,
       '--queue',
       this.queue.url,
     ];
@@ -101,13 +108,13 @@ export class Pipeline implements AsyncDisposable {
   }
 
   /** Waits until the low-water mark has reached the end of the stream. */
-  async caughtUp(timeoutMs = 30_000): Promise<void> {
+  async caughtUp(timeoutMs = 30_000, target = this.target): Promise<void> {
     const last = await this.#lastId();
     const deadline = performance.now() + timeoutMs;
     let mark = '';
     while (performance.now() < deadline) {
       mark =
-        (await this.target
+        (await target
           .client()
           .get(`lanegate:${this.name}:mark`)
           .catch(() => null)) ?? '';
@@ -120,8 +127,8 @@ export class Pipeline implements AsyncDisposable {
     );
   }
 
-  async differences(): Promise<Difference[]> {
-    return await compareServers(this.oracle.url, this.target.url);
+  async differences(target = this.target): Promise<Difference[]> {
+    return await compareServers(this.oracle.url, target.url);
   }
 
   async counters(): Promise<Record<string, number>> {

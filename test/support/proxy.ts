@@ -70,7 +70,7 @@ class Flow {
 /** A TCP proxy in front of a server that breaks connections at named points. */
 export class FaultyProxy implements AsyncDisposable {
   readonly #listener: Server;
-  readonly #targetPort: number;
+  #targetPort: number;
   readonly #links = new Set<Link>();
   #armed: Armed | undefined;
   #muted = false;
@@ -158,6 +158,11 @@ export class FaultyProxy implements AsyncDisposable {
   /** New connections are accepted and closed at once; open ones stay. */
   refuse(refusing: boolean): void {
     this.#refusing = refusing;
+  }
+
+  /** New connections go to another server; open ones stay where they are. */
+  retarget(port: number): void {
+    this.#targetPort = port;
   }
 
   cutAll(): void {

@@ -1,0 +1,37 @@
+import { describe, expect, test } from 'vitest';
+import { Feed, until } from '../support/faults.ts';
+import { Pipeline } from '../support/pipeline.ts';
+import { logWorkload } from '../support/workload.ts';
+
+// A process that sleeps for longer than its lock and wakes up in the middle of a step believes that it still holds the
+// role. Another one has gone on meanwhile (I4).
+
+const ZOMBIES: readonly { readonly failpoint: string; readonly asleep: string }[] = [
+  { failpoint: 'between-multi-and-exec=stop@3', asleep: 'as a lane, inside its MULTI' },
+  { failpoint: 'gate-after-pause=stop@1', asleep: 'as a gate, with the lanes paused' },
+  { failpoint: 'before-commit=stop@3', asleep: 'as ingest, with a round in its hands' },
+];
+
+describe.concurrent('a process that was stopped for longer than its lock is fenced, counted and harmless', () => {
+  for (const [at, { failpoint, asleep }] of ZOMBIES.entries()) {
+    test(`${asleep}: ${failpoint}`, async () => {
+      await using pipeline = await Pipeline.start({ lanes: 4 });
+      const workload = { commands: 900, global: 15, crossing: 60, seed: 200 + at };
+      const feed = new Feed(pipeline, await logWorkload(pipeline.oracle.client(), workload));
+      const zombie = pipeline.worker({ failpoint });
+      await feed.while(0.5, () => until(`the zombie reaches ${failpoint}`, () => zombie.reached.length > 0));
+
+      pipeline.worker();
+      await feed.next(0.4);
+      await pipeline.caughtUp();
+      expect((await pipeline.counters()).fenced ?? 0).toBe(0);
+
+      zombie.signal('SIGCONT');
+      await until('the zombie is fenced', async () => ((await pipeline.counters()).fenced ?? 0) >= 1);
+      await feed.rest();
+      await pipeline.caughtUp();
+      expect(zombie.running).toBe(true);
+      expect(await pipeline.differences()).toEqual([]);
+    });
+  }
+});
