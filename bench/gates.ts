@@ -74,7 +74,7 @@ async function rendezvous(bench: Bench): Promise<Pick<Gates, 'closed' | 'paced'>
   await using pipeline = await bench.pipeline(key);
   pipeline.startWorker({ label: 'worker' });
   await pipeline.untilReady();
-  await using probe = new Probe(bench, key);
+  await using probe = new Probe(pipeline);
   for (let i = 0; i < CLOSED_WARM_UP; i++) await probe.probe(FLUSH);
   const latencies: number[] = [];
   for (let i = 0; i < CLOSED_GATES; i++) latencies.push(await probe.probe(FLUSH));

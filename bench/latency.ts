@@ -26,9 +26,9 @@ export async function latencyOnce(bench: Bench): Promise<Latency> {
   await using pipeline = await bench.pipeline(key);
   pipeline.startWorker({ label: 'worker' });
   await pipeline.untilReady();
-  await using probe = new Probe(bench, key);
+  await using probe = new Probe(pipeline);
   const floor: number[] = [];
-  for (let i = 0; i < FLOOR_PROBES; i++) floor.push(await probe.floor(bench));
+  for (let i = 0; i < FLOOR_PROBES; i++) floor.push(await probe.floor());
   await load(probe, WARM_UP_MS);
   const { latencies, appended, ms } = await load(probe, MEASURED_MS);
   const result = { perSecond: (appended / ms) * 1000, spread: spreadOf(latencies), floor: spreadOf(floor) };

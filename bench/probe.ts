@@ -3,7 +3,7 @@
 
 import { Redis } from 'ioredis';
 import { encodeCommand, encodeCommands } from '../src/binlog/resp.ts';
-import type { Bench } from './support.ts';
+import type { Pipeline } from './support.ts';
 
 const PROBE_DB = 1;
 /** Spread over the lanes. */
@@ -13,14 +13,15 @@ const LATE_MS_MAX = 30_000;
 export class Probe implements AsyncDisposable {
   readonly #source: Redis;
   readonly #target: Redis;
-  readonly #key: string;
+  readonly #pipeline: Pipeline;
   readonly #watching: Promise<void>;
   readonly #sentAtMs = new Map<number, { atMs: number; seen: (latencyMs: number) => void }>();
   #next = 0;
   #closed = false;
 
-  constructor(bench: Bench, key: string) {
-    this.#key = key;
+  constructor(pipeline: Pipeline) {
+    const { bench } = pipeline;
+    this.#pipeline = pipeline;
     this.#source = new Redis({ host: '127.0.0.1', port: bench.source.port });
     this.#target = new Redis({ host: '127.0.0.1', port: bench.target.port, db: PROBE_DB });
     this.#watching = this.#watch();
@@ -39,7 +40,10 @@ export class Probe implements AsyncDisposable {
     const resp = Buffer.concat([encodeCommands(commands), ...push]);
     let timer: NodeJS.Timeout | undefined;
     const late = new Promise<never>((_, reject) => {
-      timer = setTimeout(() => reject(new Error(`probe ${n} was not seen within 30 s`)), LATE_MS_MAX);
+      timer = setTimeout(
+        () => reject(new Error(this.#pipeline.explained(`probe ${n} was not seen within 30 s`))),
+        LATE_MS_MAX,
+      );
     });
     const seen = new Promise<number>((resolve) => {
       this.#sentAtMs.set(n, { atMs: performance.now(), seen: resolve });
@@ -53,12 +57,12 @@ export class Probe implements AsyncDisposable {
   }
 
   /** The same way without lanegate: RPUSH at the target itself until BLPOP answers, ms. */
-  async floor(bench: Bench): Promise<number> {
+  async floor(): Promise<number> {
     const n = this.#next++;
     const seen = new Promise<number>((resolve) => {
       this.#sentAtMs.set(n, { atMs: performance.now(), seen: resolve });
     });
-    const client = bench.target.client();
+    const client = this.#pipeline.bench.target.client();
     await client
       .multi()
       .select(PROBE_DB)
@@ -76,7 +80,7 @@ export class Probe implements AsyncDisposable {
   }
 
   #add(resp: Buffer): void {
-    this.#source.xadd(this.#key, '*', 'resp', resp).catch(() => {});
+    this.#source.xadd(this.#pipeline.key, '*', 'resp', resp).catch(() => {});
   }
 
   async #watch(): Promise<void> {

@@ -5,14 +5,20 @@ import { readFileSync } from 'node:fs';
 
 let ticksPerSecond: number | undefined;
 
+export interface CpuUs {
+  readonly own: number;
+  /** Of children that have ended: a server's AOF rewrites. */
+  readonly children: number;
+}
+
 /** User and system time since the process began, us. Resolution: one clock tick, 10 ms on most kernels. */
-export function cpuUs(pid: number): number {
+export function cpuUs(pid: number): CpuUs {
   ticksPerSecond ??= Number(execFileSync('getconf', ['CLK_TCK'], { encoding: 'utf8' }));
   const text = readFileSync(`/proc/${pid}/stat`, 'utf8');
   // The name, in parentheses, may hold spaces.
   const fields = text.slice(text.lastIndexOf(')') + 2).split(' ');
-  const ticks = Number(fields[11]) + Number(fields[12]);
-  return (ticks / ticksPerSecond) * 1e6;
+  const us = (at: number) => ((Number(fields[at]) + Number(fields[at + 1])) / Number(ticksPerSecond)) * 1e6;
+  return { own: us(11), children: us(13) };
 }
 
 /** VmHWM: the most that was resident at any time, bytes. */

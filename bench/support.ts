@@ -140,11 +140,9 @@ export class Pipeline implements AsyncDisposable {
       if (progress.sum !== sum) movedAtMs = performance.now();
       sum = progress.sum;
       const ended = this.workers.find((worker) => worker.ended !== undefined);
-      if (ended) throw new Error(`worker ${ended.label} ${ended.ended}:\n${ended.log()}\n${this.status()}`);
+      if (ended) throw new Error(this.explained(`worker ${ended.label} ${ended.ended}`));
       if (performance.now() - movedAtMs > STALL_MS_MAX)
-        throw new Error(
-          `nothing moved for ${STALL_MS_MAX / 1000} s:\n${this.workers.map((w) => w.log()).join('\n')}\n${this.status()}`,
-        );
+        throw new Error(this.explained(`nothing moved for ${STALL_MS_MAX / 1000} s`));
       await delay(POLL_MS);
     }
   }
@@ -160,7 +158,12 @@ export class Pipeline implements AsyncDisposable {
     return Number((await this.queue.client().hget(journal.counters, name)) ?? 0);
   }
 
-  status(): string {
+  /** With the workers' logs and what `lanegate status` says. */
+  explained(what: string): string {
+    return [what, ...this.workers.map((worker) => worker.log()), this.#status()].join('\n');
+  }
+
+  #status(): string {
     const args = [join(root, 'bin/lanegate.js'), 'status', '--name', NAME, '--queue', this.queue.url];
     args.push('--source', `redis-stream://127.0.0.1:${this.bench.source.port}?key=${this.key}`);
     args.push('--target', this.bench.target.url);
@@ -173,9 +176,15 @@ export class Pipeline implements AsyncDisposable {
 
   /** CPU so far of every process of this pipeline, us, by label. */
   cpu(): Readonly<Record<string, number>> {
-    const { target } = this.bench;
-    const own = this.workers.map((worker) => [worker.label, cpuUs(worker.pid)] as const);
-    return Object.fromEntries([...own, ['queue', cpuUs(this.queue.pid)], ['target', cpuUs(target.pid)]]);
+    const own = this.workers.map((worker) => [worker.label, cpuUs(worker.pid).own] as const);
+    const queue = cpuUs(this.queue.pid);
+    const target = cpuUs(this.bench.target.pid);
+    return Object.fromEntries([
+      ...own,
+      ['queue', queue.own],
+      ["queue's AOF rewrites", queue.children],
+      ['target', target.own],
+    ]);
   }
 
   /** Peak resident memory of the workers and the queue server, bytes, by label. */

@@ -18,7 +18,7 @@ import { selectCommand } from '../src/sequencer/batch-builder.ts';
 import { ConnectionLost } from '../src/target/connection.ts';
 import { type Checkpoint, formatCheckpoint, parseCheckpoint } from '../src/target/control.ts';
 import { type Batch, itemBytes, planGate } from '../src/target/plan.ts';
-import { refusalCode, refusalHint } from '../src/target/refusal.ts';
+import { refusalCode, refusalHint, refusalOf } from '../src/target/refusal.ts';
 import { type BatchOutcome, ReplyError } from '../src/target/replies.ts';
 import type { FencedSession } from '../src/target/session.ts';
 import { announce } from './announce.ts';
@@ -27,7 +27,10 @@ import { judge, nameOf, positionBefore, reasonOf, recordErrors, stopPlace } from
 
 export type GateEnd = 'executed' | 'already executed' | 'waiting' | 'claimed' | 'stopped' | 'void';
 
-/** Advisory: how long others leave an executing gate alone after its process was last heard of. */
+/**
+ * Advisory: how long others leave a gate alone. While its EXEC runs the target answers nobody, so that a helper who comes
+ * later finds it closed.
+ */
 const CLAIM_MS = 2_000;
 
 interface Attempt {
@@ -42,7 +45,7 @@ interface Attempt {
   fenced: boolean;
 }
 
-type Step = GateEnd | { readonly retryAfter: 'now' | 'backoff' };
+type Step = GateEnd | { readonly retryAfter: 'now' | 'backoff' | 'long' };
 
 export class GateRunner {
   readonly #context: PipelineContext;
@@ -59,7 +62,7 @@ export class GateRunner {
     const [item, stop, skips, held] = await Promise.all([
       journal.readGate(seq),
       records.stopAt(`gate:${seq}`, inForce.generation),
-      records.skips(inForce.generation),
+      records.skips(inForce.generation, 'gate'),
       redis.hexists(journal.keys.pauses, `${GATE_QUEUE}|operator`),
     ]);
     if (stop) return 'stopped';
@@ -79,13 +82,9 @@ export class GateRunner {
       paused: false,
       fenced: false,
     };
-    const renewal = setInterval(() => {
-      redis.set(claim, workerId, 'PX', CLAIM_MS, 'XX').catch(() => {});
-    }, CLAIM_MS / 3);
     try {
-      return await this.#untilDecided(attempt, except);
+      return await this.#untilDecided(attempt, claim, except);
     } finally {
-      clearInterval(renewal);
       // Whatever happened, the lanes must be able to move: others may help from here on.
       if (attempt.paused)
         await this.#context.queues.gatePause('resume', attempt.owner, item.lanes, this.#context.now());
@@ -100,9 +99,10 @@ export class GateRunner {
     return lanes.filter((lane) => paused.has(lane) || stops.get(`lane:${lane}`)?.generation === generation);
   }
 
-  async #untilDecided(attempt: Attempt, except: number | undefined): Promise<GateEnd> {
-    const { sessions, waits, records } = this.#context;
+  async #untilDecided(attempt: Attempt, claim: string, except: number | undefined): Promise<GateEnd> {
+    const { sessions, redis, waits, records } = this.#context;
     const backoff = new Backoff({ minMs: 20, maxMs: 2_000 });
+    const slow = new Backoff({ minMs: 1_000, maxMs: 10_000 });
     for (;;) {
       const session = await sessions.acquire('gate', attempt.signal);
       let step: Step;
@@ -120,7 +120,9 @@ export class GateRunner {
         await waits.end('gate');
         return step;
       }
-      if (step.retryAfter === 'backoff') await sleep(backoff.next(), attempt.signal);
+      await redis.set(claim, this.#context.workerId, 'PX', CLAIM_MS);
+      if (step.retryAfter === 'now') continue;
+      await sleep((step.retryAfter === 'backoff' ? backoff : slow).next(), attempt.signal);
     }
   }
 
@@ -276,7 +278,14 @@ export class GateRunner {
         reason,
       };
       await records.deadLetter({ ...record, by: 'on-poison', atMs: now() }, encodeCommand(blamed.args));
-      await records.skip(attempt.generation, seq, { by: 'on-poison', reason, atMs: now() });
+      await records.skip({
+        generation: attempt.generation,
+        seq,
+        place: 'gate',
+        by: 'on-poison',
+        reason,
+        atMs: now(),
+      });
       attempt.skips.add(seq);
       return { retryAfter: 'now' };
     }
@@ -310,6 +319,7 @@ export class GateRunner {
     seq: number,
     named: { command: string; key: string | null },
     reason: string,
+    hint = `lanegate lane resume gate   (tries again), or: lanegate lane skip gate --seq ${seq} --reason "..."`,
   ): Promise<void> {
     await stopPlace(this.#context, `gate:${attempt.item.seq}`, {
       generation: attempt.generation,
@@ -317,7 +327,7 @@ export class GateRunner {
       position: await positionBefore(this.#context, attempt.journalId, attempt.item.first),
       ...named,
       reason,
-      hint: `lanegate lane resume gate   (tries again), or: lanegate lane skip gate --seq ${seq} --reason "..."`,
+      hint,
       behind: false,
       atMs: this.#context.now(),
     });
@@ -341,6 +351,7 @@ export class GateRunner {
       attempt.item.seq,
       { command: attempt.item.title, key: null },
       "the target has lost lanegate's control keys: it was flushed or replaced",
+      'point --target at the right server and: lanegate lane resume all; or start over: lanegate reset',
     );
     return 'stopped';
   }
@@ -351,7 +362,7 @@ export class GateRunner {
     if (await waits.begin('gate', code, refusalHint(code), now()))
       log.warn({ code }, `the gate waits: ${refusalHint(code)}`);
     await records.count('retries');
-    return { retryAfter: 'backoff' };
+    return { retryAfter: refusalOf(error) === 'permission' ? 'long' : 'backoff' };
   }
 }
 

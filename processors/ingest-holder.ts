@@ -131,7 +131,7 @@ export class IngestHolder {
       policy: this.#options.classifier,
       limits: this.#options.limits,
       databases: await databasesOf(session),
-      skips: await records.skips(started.generation),
+      skips: await records.skips(started.generation, 'ingest'),
     });
     this.#loop = loop;
     this.#gaps = [];
@@ -176,14 +176,18 @@ export class IngestHolder {
     const { options, log } = this.#context;
     while (!turn.signal.aborted) {
       try {
-        await sleep(options.watchdogMs, turn.signal);
+        // The first look comes at once: the source must know of the pipeline, lest an emptied target look like a new one.
         const why = await this.#look(session, started);
         if (why) turn.abort(why);
+        await sleep(options.watchdogMs, turn.signal);
       } catch (error) {
         if (turn.signal.aborted) return;
         if (error instanceof Raced || error instanceof ConnectionLost || error instanceof StopError)
           turn.abort('restart');
-        else log.debug({ err: error }, 'ingest could not look around');
+        else {
+          log.debug({ err: error }, 'ingest could not look around');
+          await sleep(options.watchdogMs, turn.signal).catch(() => {});
+        }
       }
     }
   }

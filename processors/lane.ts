@@ -19,7 +19,7 @@ import { failpoint } from '../src/runtime/failpoints.ts';
 import { ConnectionLost } from '../src/target/connection.ts';
 import { type Checkpoint, formatCheckpoint, parseCheckpoint, parseIdentity } from '../src/target/control.ts';
 import { type ChunkPlan, planChunk } from '../src/target/plan.ts';
-import { refusalCode, refusalHint } from '../src/target/refusal.ts';
+import { refusalCode, refusalHint, refusalOf } from '../src/target/refusal.ts';
 import { type BatchOutcome, ReplyError } from '../src/target/replies.ts';
 import type { FencedSession, FenceValues } from '../src/target/session.ts';
 import type { PipelineContext } from './context.ts';
@@ -53,7 +53,7 @@ export class LaneProcessor {
     if (!inForce || lane >= inForce.lanes) return nothing('waiting');
     const stop = await records.stopAt(`lane:${lane}`, inForce.generation);
     if (stop) throw new LaneStopped(`stopped at seq ${stop.seq}: ${stop.reason}; ${stop.hint}`);
-    const skips = await records.skips(inForce.generation);
+    const skips = await records.skips(inForce.generation, `lane:${lane}`);
     const turn = new LaneTurn(this.#context, this.#gates, {
       lane,
       kind,
@@ -100,6 +100,8 @@ class LaneTurn {
   readonly #options: TurnOptions;
   readonly #key: string;
   readonly #backoff = new Backoff({ minMs: 10, maxMs: 2_000 });
+  /** For a right or a password that somebody has to give us. */
+  readonly #slow = new Backoff({ minMs: 1_000, maxMs: 10_000 });
   #session: FencedSession | undefined;
   #fence: Promise<FenceValues> | undefined;
   #blocking: Redis | undefined;
@@ -187,6 +189,7 @@ class LaneTurn {
         if (outcome !== 'committed') return outcome;
         if (await waits.end(`lane:${lane}`)) this.#context.log.info({ lane }, 'the lane goes on');
         this.#backoff.reset();
+        this.#slow.reset();
       }
     }
   }
@@ -279,7 +282,14 @@ class LaneTurn {
         atMs: now(),
       };
       await records.deadLetter(record, encodeCommand(blamed.args));
-      await records.skip(generation, blamed.seq, { by: 'on-poison', reason, atMs: now() });
+      await records.skip({
+        generation,
+        seq: blamed.seq,
+        place: `lane:${lane}`,
+        by: 'on-poison',
+        reason,
+        atMs: now(),
+      });
       skips.add(blamed.seq);
       return;
     }
@@ -507,6 +517,7 @@ class LaneTurn {
     }
     this.#fence = undefined;
     await records.count('retries');
-    await sleep(this.#backoff.next(), signal);
+    const denied = error instanceof ReplyError && refusalOf(error) === 'permission';
+    await sleep((denied ? this.#slow : this.#backoff).next(), signal);
   }
 }

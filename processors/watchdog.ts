@@ -12,6 +12,7 @@ import { type MarkStep, moveMark } from './mark.ts';
 const CONCURRENCY_EVERY_MS = 30_000;
 /** Log entries of a stream whose applied part is not worth a trim. */
 const TRIM_EVERY_MS = 1_000;
+const GONE_AFTER_MS = 60_000;
 
 export class Watchdog {
   readonly #context: PipelineContext;
@@ -43,6 +44,7 @@ export class Watchdog {
     this.#noticeRollback(step);
     if (now() - this.#assertedAtMs >= CONCURRENCY_EVERY_MS) {
       await queues.assertConcurrency(step.snapshot.lanes);
+      await this.#prune();
       this.#assertedAtMs = now();
     }
     await announce(this.#context, step.checkpoints, { everyLane: true });
@@ -85,6 +87,18 @@ export class Watchdog {
     await journal.trim(snapshot.id, snapshot.lanes, through, short);
   }
 
+  /** Registrations and waits of processes that died without a word. */
+  async #prune(): Promise<void> {
+    const { redis, journal, waits, now } = this.#context;
+    const alive = new Set<string>();
+    for (const [id, text] of Object.entries(await redis.hgetall(journal.keys.workers))) {
+      const atMs = Number(/"atMs":(\d+)/.exec(text)?.[1] ?? 0);
+      if (now() - atMs < GONE_AFTER_MS) alive.add(id);
+      else await redis.hdel(journal.keys.workers, id);
+    }
+    await waits.prune(alive);
+  }
+
   async #operatorPaused(queue: string): Promise<boolean> {
     return (await this.#context.redis.hexists(this.#context.journal.keys.pauses, `${queue}|operator`)) === 1;
   }
@@ -94,6 +108,8 @@ export class Watchdog {
     const { redis, journal, queues, records, now } = this.#context;
     const pauses = Object.keys(await redis.hgetall(journal.keys.pauses));
     if (pauses.length === 0) return;
+    const inForce = await journal.inForce();
+    if (inForce) await records.dropVoid(inForce.generation);
     const stops = await records.stops();
     for (const field of pauses) {
       const bar = field.indexOf('|');

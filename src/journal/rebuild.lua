@@ -14,7 +14,8 @@ end
 local epoch = (tonumber(state[2]) or 0) + 1
 redis.call('UNLINK', unpack(KEYS))
 local fields = {'id', ARGV[3], 'epoch', epoch, 'generation', ARGV[4], 'lanes', ARGV[5], 'head', ARGV[6],
-  'position', ARGV[7], 'holder', ARGV[8], 'headTimeMs', ARGV[9], 'backpressure', '0', 'rebuiltAtEpoch', epoch}
+  'position', ARGV[7], 'holder', ARGV[8], 'headTimeMs', ARGV[9], 'backpressure', '0',
+  'startSeq', ARGV[6], 'startPosition', ARGV[7], 'rebuiltAtEpoch', epoch}
 for lane = 0, tonumber(ARGV[5]) - 1 do
   local tail = ARGV[10 + lane]
   fields[#fields + 1] = 'tail:' .. lane
@@ -22,9 +23,11 @@ for lane = 0, tonumber(ARGV[5]) - 1 do
   fields[#fields + 1] = 'seen:' .. lane
   fields[#fields + 1] = tail
 end
-redis.call('HSET', KEYS[1], unpack(fields))
 local tails = {}
 for lane = 0, tonumber(ARGV[5]) - 1 do tails[lane + 1] = ARGV[10 + lane] end
+fields[#fields + 1] = 'startTails'
+fields[#fields + 1] = table.concat(tails, ',')
+redis.call('HSET', KEYS[1], unpack(fields))
 if ARGV[6] ~= '0' then
   redis.call('XADD', KEYS[2], ARGV[6] .. '-0', 'p', ARGV[7], 't', table.concat(tails, ','))
 end

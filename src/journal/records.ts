@@ -18,6 +18,18 @@ const stopSchema = z.object({
 /** Why a lane, a gate or ingest stands still. Belongs to (generation, seq). */
 export type StopRecord = z.infer<typeof stopSchema>;
 
+const skipSchema = z.object({
+  generation: z.string(),
+  seq: z.int(),
+  place: z.union([z.templateLiteral(['lane:', z.int()]), z.literal('gate'), z.literal('ingest')]),
+  by: z.string(),
+  reason: z.string(),
+  atMs: z.number(),
+});
+
+/** Who decided that a command is left out, where, and why. */
+export type Skip = z.infer<typeof skipSchema>;
+
 /** `lane:<l>`, `gate:<seq>` or `ingest`. */
 export type StopPlace = `lane:${number}` | `gate:${number}` | 'ingest';
 
@@ -58,14 +70,14 @@ export class Records {
   /** The stop in force; one of another generation is void. */
   async stopAt(place: StopPlace, generation: string): Promise<StopRecord | undefined> {
     const text = await this.#redis.hget(this.#keys.stops, place);
-    const record = text === null ? undefined : parseStop(text);
+    const record = text === null ? undefined : parseAs(stopSchema, text);
     return record?.generation === generation ? record : undefined;
   }
 
   async stops(): Promise<Map<StopPlace, StopRecord>> {
     const found = new Map<StopPlace, StopRecord>();
     for (const [place, text] of Object.entries(await this.#redis.hgetall(this.#keys.stops))) {
-      const record = parseStop(text);
+      const record = parseAs(stopSchema, text);
       if (record) found.set(place as StopPlace, record);
     }
     return found;
@@ -75,22 +87,38 @@ export class Records {
     return (await this.#redis.hdel(this.#keys.stops, place)) === 1;
   }
 
-  async skip(
-    generation: string,
-    seq: number,
-    record: { by: string; reason: string; atMs: number },
-  ): Promise<void> {
-    await this.#redis.hset(this.#keys.skips, `${generation}:${seq}`, JSON.stringify(record));
+  async skip(skip: Skip): Promise<void> {
+    const field = `${skip.generation}:${skip.seq}:${skip.place}`;
+    await this.#redis.hset(this.#keys.skips, field, JSON.stringify(skip));
   }
 
-  /** Seqs that are to be left out. */
-  async skips(generation: string): Promise<Map<number, { by: string; reason: string }>> {
-    const found = new Map<number, { by: string; reason: string }>();
-    for (const [field, text] of Object.entries(await this.#redis.hgetall(this.#keys.skips))) {
-      const colon = field.lastIndexOf(':');
-      if (field.slice(0, colon) === generation) found.set(Number(field.slice(colon + 1)), JSON.parse(text));
+  /**
+   * Seqs that are to be left out at a place. A lane's own skip leaves the parts of a split command in other lanes alone;
+   * what was skipped at a gate may stand in a lane after another cut of the log, and the other way round.
+   */
+  async skips(generation: string, place: Skip['place']): Promise<Map<number, Skip>> {
+    const found = new Map<number, Skip>();
+    for (const text of Object.values(await this.#redis.hgetall(this.#keys.skips))) {
+      const skip = parseAs(skipSchema, text);
+      if (skip?.generation !== generation) continue;
+      const near =
+        skip.place === place || skip.place === 'gate' || (place === 'gate' && skip.place !== 'ingest');
+      if (near && (place === 'ingest') === (skip.place === 'ingest')) found.set(skip.seq, skip);
     }
     return found;
+  }
+
+  /** Stops and skips of other generations are void. */
+  async dropVoid(generation: string): Promise<void> {
+    for (const [place, text] of Object.entries(await this.#redis.hgetall(this.#keys.stops))) {
+      const record = parseAs(stopSchema, text);
+      if (record?.generation !== generation && place !== 'ingest')
+        await this.#redis.hdel(this.#keys.stops, place);
+    }
+    for (const [field, text] of Object.entries(await this.#redis.hgetall(this.#keys.skips))) {
+      if (parseAs(skipSchema, text)?.generation !== generation)
+        await this.#redis.hdel(this.#keys.skips, field);
+    }
   }
 
   async deadLetter(record: Record<string, unknown>, commands: Buffer): Promise<void> {
@@ -119,7 +147,12 @@ export class Records {
   }
 }
 
-function parseStop(text: string): StopRecord | undefined {
-  const parsed = stopSchema.safeParse(JSON.parse(text));
-  return parsed.success ? parsed.data : undefined;
+/** A record that somebody wrote by hand is no record; it must not break who reads it. */
+function parseAs<T>(schema: z.ZodType<T>, text: string): T | undefined {
+  try {
+    const parsed = schema.safeParse(JSON.parse(text));
+    return parsed.success ? parsed.data : undefined;
+  } catch {
+    return undefined;
+  }
 }

@@ -7,7 +7,7 @@
   Returns items dropped.
 ]]
 if redis.call('HGET', KEYS[1], 'id') ~= ARGV[1] then return 0 end
-redis.call('HSET', KEYS[1], 'short', ARGV[3])
+redis.call('HSET', KEYS[1], 'short', ARGV[3], 'trimmed', '1')
 local keep = redis.call('XREVRANGE', KEYS[2], ARGV[2] .. '-0', '-', 'COUNT', 1)[1]
 if not keep then return 0 end
 local dropped = redis.call('XTRIM', KEYS[2], 'MINID', keep[1])

@@ -37,14 +37,31 @@ export class Waits {
     return true;
   }
 
-  /** Waits of workers that are alive. */
+  /** Drops what processes that are gone were waiting for. */
+  async prune(alive: ReadonlySet<string>): Promise<void> {
+    for (const field of await this.#redis.hkeys(this.#keys.waiting)) {
+      if (!alive.has(field.slice(field.indexOf('|') + 1))) await this.#redis.hdel(this.#keys.waiting, field);
+    }
+  }
+
+  /** Waits of workers that are alive; of several at one place the oldest. */
   async all(alive: ReadonlySet<string>): Promise<Map<string, Wait>> {
     const found = new Map<string, Wait>();
     for (const [field, text] of Object.entries(await this.#redis.hgetall(this.#keys.waiting))) {
-      const parsed = waitSchema.safeParse(JSON.parse(text));
-      if (parsed.success && alive.has(parsed.data.worker))
-        found.set(field.slice(0, field.indexOf('|')), parsed.data);
+      const wait = parse(text);
+      const place = field.slice(0, field.indexOf('|'));
+      const known = found.get(place);
+      if (wait && alive.has(wait.worker) && !(known && known.sinceMs <= wait.sinceMs)) found.set(place, wait);
     }
     return found;
+  }
+}
+
+function parse(text: string): Wait | undefined {
+  try {
+    const parsed = waitSchema.safeParse(JSON.parse(text));
+    return parsed.success ? parsed.data : undefined;
+  } catch {
+    return undefined;
   }
 }

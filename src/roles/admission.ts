@@ -9,11 +9,31 @@ import { AbortedError, ConfigurationError, StopError } from '../runtime/errors.t
 import { safeMessage } from '../runtime/log.ts';
 import type { Source } from '../sources/source.ts';
 import { parseIdentity } from '../target/control.ts';
+import type { FencedSession } from '../target/session.ts';
+import { preflight } from './preflight.ts';
 
 export interface AdmissionOptions {
   readonly from?: string | undefined;
   readonly lanes?: number | undefined;
   readonly targetData: 'refuse' | 'keep' | 'replace';
+}
+
+/** The checks of servers that `lanegate check` shows; what they say of the pipeline itself is judged by `admit`. */
+async function checkServers(
+  context: PipelineContext,
+  session: FencedSession,
+  source: Source | undefined,
+  options: AdmissionOptions,
+): Promise<void> {
+  const start = { from: options.from, lanes: options.lanes, targetData: options.targetData };
+  const found = await preflight({ name: context.name, queue: context.redis, target: session, source, start });
+  const servers = found.filter(({ what, passes }) => what !== 'pipeline' && passes !== true);
+  const errors = servers.filter(({ level }) => level === 'error');
+  if (errors.length > 0) {
+    const hint = errors.map((error) => error.hint).join('; ');
+    throw new StopError('PREFLIGHT', errors.map(({ text }) => text).join('; '), { hint });
+  }
+  for (const { level, text, hint } of servers) if (level === 'warning') context.log.warn(`${text}: ${hint}`);
 }
 
 /** @throws StopError, AbortedError */
@@ -28,6 +48,7 @@ export async function admit(
   for (;;) {
     const session = await context.sessions.acquire('target', signal);
     try {
+      await checkServers(context, session, source, options);
       const [text] = await session.read([context.control.identity]);
       const identity = parseIdentity(text ?? '');
       if (identity) checkIdentity(identity, source, options);

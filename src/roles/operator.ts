@@ -13,7 +13,7 @@ import type { QueueSet } from '../../queues/queue-set.ts';
 import { RespScanner } from '../binlog/resp.ts';
 import { readIndex } from '../journal/item.ts';
 import type { Journal } from '../journal/journal.ts';
-import type { Records, StopPlace, StopRecord } from '../journal/records.ts';
+import type { Records, Skip, StopPlace, StopRecord } from '../journal/records.ts';
 
 export type Place =
   | { readonly kind: 'lane'; readonly lane: number }
@@ -98,7 +98,7 @@ export class Operator {
       const record = { place: stop.place, generation, seq, command, key, reason, cause, by, atMs };
       await records.deadLetter(record, await this.#bytesOf(stop));
     }
-    await records.skip(generation, seq, { by, reason, atMs });
+    await records.skip({ generation, seq, place: skipPlace(place), by, reason, atMs });
     await this.resume(place);
     return { kind: 'skipped', stop };
   }
@@ -171,4 +171,8 @@ function commandsOf(
     if (command.seq === seq && !command.inserted) found.push(bytes.subarray(scanner.start, scanner.end));
   }
   return Buffer.concat(found);
+}
+
+function skipPlace(place: Place): Skip['place'] {
+  return place.kind === 'lane' ? `lane:${place.lane}` : place.kind;
 }

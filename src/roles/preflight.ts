@@ -20,6 +20,8 @@ export interface Finding {
   readonly text: string;
   /** What to type or do; empty where nothing is to be done. */
   readonly hint: string;
+  /** An error that may pass by itself: a start waits for it instead of giving up. */
+  readonly passes?: boolean;
 }
 
 export interface PreflightOptions {
@@ -162,7 +164,8 @@ async function sourceFindings(
     const hint =
       error instanceof StopError ? error.hint : 'look whether --source names the right server and key';
     const text = `the source ${source.display} cannot be read: ${safeMessage(error)}`;
-    return { id: undefined, findings: [{ level: 'error', what: 'source', text, hint }] };
+    const passes = !(error instanceof StopError);
+    return { id: undefined, findings: [{ level: 'error', what: 'source', text, hint, passes }] };
   }
 }
 

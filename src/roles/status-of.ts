@@ -104,9 +104,9 @@ export function statusOf(facts: Facts): PipelineStatus {
   return { ...status, state: stateOf(status) };
 }
 
-/** The ingest's holder, if it is alive. */
+/** Who took the ingest last, if he is alive; without `ingest` in his registration he has not begun to read. */
 export function holderOf({ journal, workers }: QueueFacts): Registration | undefined {
-  return workers.find(({ id, ingest }) => id === journal?.snapshot.holder && ingest);
+  return workers.find(({ id }) => id === journal?.snapshot.holder);
 }
 
 function stateOf(status: Omit<PipelineStatus, 'state'>): PipelineStatus['state'] {

@@ -271,15 +271,15 @@ export class Sequencer {
     erases: boolean,
     swapped: readonly number[],
   ): void {
-    transaction.bytes += bytes.length;
     const max = this.#options.limits.transactionBytesMax;
-    if (transaction.bytes > max) {
+    if (transaction.bytes + bytes.length > max) {
       this.#refuseCommand(
         'TRANSACTION_TOO_LARGE',
         `a MULTI ... EXEC of more than ${max} bytes (--transaction-bytes)`,
       );
       return;
     }
+    transaction.bytes += bytes.length;
     transaction.commands.push({ seq: this.#seq, db: this.#db, bytes });
     transaction.erases ||= erases;
     transaction.swapped.push(...swapped);

@@ -22,9 +22,7 @@ describe('processes of a pipeline come and go', () => {
     const feed = new Feed(pipeline, entries);
     for (let round = 0; round < 3; round++) {
       const workers = [pipeline.worker(), pipeline.worker()];
-      await feed.while(0.3, () =>
-        until('one of them holds ingest', () => holderIsOneOf(pipeline, workers)),
-      );
+      await feed.while(0.3, () => until('one of them holds ingest', () => holderIsOneOf(pipeline, workers)));
       await delay(150);
       await Promise.all(workers.map((worker) => worker.kill()));
     }

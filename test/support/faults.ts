@@ -85,12 +85,16 @@ export async function aofBytes(server: RedisServer): Promise<number> {
   return (await stat(await incrementOf(server))).size;
 }
 
-/** What a power failure does to a server with `appendfsync everysec`: what was logged after `bytes` is gone. */
+/**
+ * What a power failure does to a server with `appendfsync everysec`: the log ends at some byte behind `bytes`, also in
+ * the middle of a command. The server must be down. Returns what was lost.
+ */
 export async function loseAofBehind(server: RedisServer, bytes: number): Promise<number> {
   const path = await incrementOf(server);
   const { size } = await stat(path);
-  await truncate(path, Math.min(size, bytes));
-  return size - bytes;
+  const end = bytes + Math.floor((Math.random() * (size - bytes)) / 2);
+  await truncate(path, end);
+  return size - end;
 }
 
 /** Another disk: nothing of the server is left. It must be down. */

@@ -1,0 +1,288 @@
+import { laneOf, slotOf } from '../../src/binlog/lane-map.ts';
+import { frontGates } from '../../src/journal/front.ts';
+import { lanesWithGap } from '../../src/journal/mark.ts';
+import { type Mark, parseCheckpoint } from '../../src/target/control.ts';
+import { random } from '../support/workload.ts';
+import { type Actor, gateRunner, ingest, laneWorker, type SimIdentity, watchdog } from './actors.ts';
+import { type JournalCopy, SimJournal } from './sim-journal.ts';
+import { CONTROL, SessionLost, SimSession, SimTarget, type TargetState, Violation } from './sim-target.ts';
+import { CELLS, intBelow, keyOfCell, makeLog, type Rng, type SourceLog } from './source-log.ts';
+
+/** Deliberate faults of the protocol: with each of them the simulation must fail. */
+export type Mutant =
+  | 'item-predecessor'
+  | 'no-fence'
+  | 'no-rewrite'
+  | 'missing-is-zero'
+  | 'prefix-of-old-plan'
+  | 'mark-ignores-gaps'
+  | 'raise-behind-checkpoints'
+  | 'relane-before-reading'
+  | 'journal-behind-mark';
+
+export interface SimOptions {
+  readonly mutant?: Mutant | undefined;
+  readonly trace?: (line: string) => void;
+}
+
+interface Running {
+  readonly name: string;
+  readonly actor: Actor;
+  sleepUntil: number;
+}
+
+const CHAOS_STEPS = 900;
+const QUIET_STEPS_MAX = 12_000;
+const ACTORS_MAX = 10;
+const SLOTS = Array.from({ length: CELLS }, (_, cell) => {
+  const key = Buffer.from(keyOfCell(cell));
+  return slotOf(key, 0, key.length);
+});
+const laneCells = new Map<number, readonly (readonly number[])[]>();
+
+function cellsByLane(lanes: number): readonly (readonly number[])[] {
+  const known = laneCells.get(lanes);
+  if (known) return known;
+  const made = Array.from({ length: lanes }, (_, lane) =>
+    SLOTS.flatMap((slot, cell) => (laneOf(slot, lanes) === lane ? [cell] : [])),
+  );
+  laneCells.set(lanes, made);
+  return made;
+}
+
+/** One pipeline with its source, queue and target, all in memory, and a scheduler that is out to break it. */
+export class World {
+  readonly rng: Rng;
+  readonly log: SourceLog;
+  readonly target: SimTarget;
+  readonly journal = new SimJournal();
+  readonly mutant: Mutant | undefined;
+  readonly trace: ((line: string) => void) | undefined;
+  readonly lanesFirst: number;
+  /** Entries that the source has so far, and up to which seq it was told that it may forget. */
+  written = 0;
+  acknowledged = 0;
+  begun = false;
+  relaneTo: number | undefined;
+  quiet = false;
+  rebuilds = 0;
+  #names = 0;
+  #steps = 0;
+  #actors: Running[] = [];
+  #targets: TargetState[] = [];
+  #journals: JournalCopy[] = [];
+  readonly #trims: boolean;
+  readonly #faults: readonly (readonly [strike: () => void, weight: number])[];
+  readonly #faultWeight: number;
+
+  constructor(seed: number, options: SimOptions) {
+    this.rng = random(seed);
+    this.mutant = options.mutant;
+    this.trace = options.trace;
+    this.log = makeLog(this.rng, 8 + intBelow(this.rng, 30));
+    this.target = new SimTarget(this.log);
+    this.lanesFirst = 1 + intBelow(this.rng, 4);
+    this.#trims = this.rng() < 0.5;
+    this.#faults = this.#mixFaults();
+    this.#faultWeight = this.#faults.reduce((sum, [, weight]) => sum + weight, 0);
+    this.target.cellsOf = (lane) => cellsByLane(this.#lanes())[lane] ?? [];
+  }
+
+  run(): { steps: number; executions: number } {
+    while (this.#steps < CHAOS_STEPS) {
+      this.#step();
+      if (this.rng() < 0.04) this.#fault();
+      if (this.written < this.log.entries.length && this.rng() < 0.08) this.written++;
+    }
+    this.#calm();
+    while (!this.#done()) {
+      if (this.#steps > CHAOS_STEPS + QUIET_STEPS_MAX) throw new Violation('I8', `stands still: ${this.#where()}`);
+      for (let i = 0; i < 20; i++) this.#step();
+    }
+    return { steps: this.#steps, executions: this.target.executions };
+  }
+
+  open(): SimSession {
+    return new SimSession(this.target, this.mutant !== 'no-fence');
+  }
+
+  skips(): ReadonlySet<number> {
+    return this.target.skipped;
+  }
+
+  newJournalId(): string {
+    return `j${++this.#names}`;
+  }
+
+  newGeneration(current: string | undefined): string {
+    return `${(current === undefined ? 0 : Number.parseInt(current, 10)) + 1}.${(++this.#names).toString(16)}`;
+  }
+
+  lanesChanged(_identity: SimIdentity): void {}
+
+  /** The source can be read from a position only if it was not told to forget what follows. */
+  place(position: string): { at: number; taken: number } {
+    const [at = 0, taken = 0] = position.split(':').map(Number);
+    const seq = (this.log.before[at] as number) + taken;
+    if (this.#trims && seq < this.acknowledged)
+      throw new Violation('I5', `reads from ${position} (seq ${seq}), and the source forgot up to ${this.acknowledged}`);
+    return { at, taken };
+  }
+
+  marked(mark: Mark): void {
+    const first = this.target.firstUnapplied();
+    this.trace?.(`mark ${mark.mark} at ${mark.position} (seq ${mark.seq})`);
+    if (first <= mark.mark) throw new Violation('I6', `the mark says ${mark.mark}, and ${first} is not applied`);
+    if (mark.seq > mark.mark) throw new Violation('I6', `the mark ${mark.mark} resumes behind itself`);
+    mark.tails.forEach((tail, lane) => {
+      const checkpoint = parseCheckpoint(this.target.get(CONTROL.checkpoint(lane)) ?? '')?.seq ?? -1;
+      if (tail > checkpoint) throw new Violation('I6', `the mark's tail ${tail} of lane ${lane} is not applied`);
+    });
+  }
+
+  acknowledge(mark: Mark): void {
+    this.acknowledged = Math.max(this.acknowledged, mark.seq);
+  }
+
+  #step(): void {
+    this.#steps++;
+    const draw = this.rng();
+    if (this.#actors.length < ACTORS_MAX && draw < 0.12) this.#spawn();
+    const awake = this.#actors.filter((running) => running.sleepUntil <= this.#steps);
+    const running = awake[intBelow(this.rng, awake.length)];
+    if (!running) return;
+    if (!this.quiet && this.rng() < 0.015) running.sleepUntil = this.#steps + intBelow(this.rng, 250);
+    let ended: boolean | undefined;
+    try {
+      ended = running.actor.next().done;
+    } catch (error) {
+      if (!(error instanceof SessionLost)) throw error;
+      ended = true;
+    }
+    if (ended) this.#actors.splice(this.#actors.indexOf(running), 1);
+  }
+
+  #spawn(): void {
+    const name = `#${++this.#names}`;
+    const draw = this.rng();
+    const start = (actor: Actor) => this.#actors.push({ name, actor, sleepUntil: 0 });
+    if (draw < 0.15) start(watchdog(this));
+    else if (draw < 0.35) {
+      // Two may believe that they hold the role.
+      start(ingest(this, `ingest${name}`));
+    } else if (draw < 0.5) {
+      const front = frontGates(this.journal.gates(), this.#checkpoints());
+      const gate = front[intBelow(this.rng, front.length)];
+      if (gate) start(gateRunner(this, gate.seq, `gate${name}`));
+    } else start(laneWorker(this, intBelow(this.rng, this.#lanes()), `lane${name}`));
+  }
+
+  #fault(): void {
+    let draw = this.rng() * this.#faultWeight;
+    for (const [strike, weight] of this.#faults) {
+      draw -= weight;
+      if (draw < 0) return strike();
+    }
+  }
+
+  /** Each seed has its own mix: some faults often, others never. */
+  #mixFaults(): [strike: () => void, weight: number][] {
+    const { target, journal, rng } = this;
+    const strikes = [
+      () => this.#actors.splice(intBelow(rng, this.#actors.length), 1),
+      () => (target.impostor ? undefined : this.#targets.push(target.copy())),
+      () => this.#journals.push(journal.copy()),
+      () => this.#failOver(),
+      () => this.#loseJournal(),
+      () => target.era++,
+      () => this.#askForLanes(),
+      () => this.#swapTarget(),
+      () => this.#refuseOne(),
+    ];
+    return strikes.map((strike) => [strike, rng() < 0.3 ? 0 : rng()]);
+  }
+
+  #askForLanes(): void {
+    if (this.begun) this.relaneTo ??= 1 + intBelow(this.rng, 4);
+  }
+
+  #swapTarget(): void {
+    if (this.target.impostor) this.target.restore();
+    else if (this.begun) this.target.replaceByImpostor();
+  }
+
+  /** Losing the journal and rolling the target back together needs a source that forgets nothing: design, 8. */
+  #failOver(): void {
+    const state = this.#targets[intBelow(this.rng, this.#targets.length)];
+    if (!state || this.target.impostor) return;
+    const text = (key: string) => state.control[0]?.get(key)?.text;
+    const identity = JSON.parse(text(CONTROL.identity) ?? 'null') as SimIdentity | null;
+    const mark = JSON.parse(text(CONTROL.mark) ?? 'null') as Mark | null;
+    if (!identity || !mark) return;
+    const checkpoints = CONTROL.checkpoints(identity.lanes).map((key) => parseCheckpoint(text(key) ?? '')?.seq ?? -1);
+    const snapshot = this.journal.snapshot(checkpoints);
+    const served =
+      snapshot?.id === identity.journal &&
+      snapshot.head >= Math.max(mark.seq, this.acknowledged) &&
+      lanesWithGap(snapshot.views, checkpoints).length === 0;
+    if (!served && this.#trims && mark.seq < this.acknowledged) return;
+    this.trace?.(`the target falls back to ${checkpoints}`);
+    this.target.failOver(state);
+  }
+
+  #loseJournal(): void {
+    const mark = this.#mark();
+    if (!mark || (this.#trims && mark.seq < this.acknowledged)) return;
+    const to = this.rng() < 0.4 ? undefined : this.#journals[intBelow(this.rng, this.#journals.length)];
+    this.trace?.(`the journal falls back to ${to ? `${to.id} epoch ${to.epoch} head ${to.head}` : 'nothing'}`);
+    this.journal.fallBack(to);
+  }
+
+  #refuseOne(): void {
+    const { target, log, rng } = this;
+    if (target.refused !== 0) {
+      if (rng() < 0.5) target.skipped.add(target.refused);
+      target.refused = 0;
+      return;
+    }
+    const told = log.told.get(1 + intBelow(rng, log.total));
+    if (told && told.name !== 'DEL' && told.cells.length < CELLS) target.refused = told.id;
+  }
+
+  #calm(): void {
+    if (this.target.impostor) this.target.restore();
+    if (this.target.refused !== 0) this.target.refused = 0;
+    this.quiet = true;
+    this.written = this.log.entries.length;
+  }
+
+  #done(): boolean {
+    if (this.target.firstUnapplied() !== Number.POSITIVE_INFINITY) return false;
+    return this.#mark()?.mark === this.log.total && this.relaneTo === undefined;
+  }
+
+  #mark(): Mark | undefined {
+    const text = this.target.get(CONTROL.mark);
+    return text === null ? undefined : (JSON.parse(text) as Mark);
+  }
+
+  #lanes(): number {
+    const text = this.target.get(CONTROL.identity);
+    return text === null ? this.lanesFirst : (JSON.parse(text) as SimIdentity).lanes;
+  }
+
+  #checkpoints(): number[] {
+    return CONTROL.checkpoints(this.#lanes()).map((key) => parseCheckpoint(this.target.get(key) ?? '')?.seq ?? 0);
+  }
+
+  #where(): string {
+    const inForce = this.journal.inForce();
+    const journal = inForce ? `${inForce.id} ${inForce.generation} head ${inForce.head}` : 'none';
+    const identity = this.target.get(CONTROL.identity);
+    return `checkpoints ${this.#checkpoints()}, mark ${this.#mark()?.mark} of ${this.log.total}, journal ${journal}, identity ${identity}, relane ${this.relaneTo}`;
+  }
+}
+
+export function simulate(seed: number, options: SimOptions = {}): { steps: number; executions: number } {
+  return new World(seed, options).run();
+}
