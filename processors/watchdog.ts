@@ -32,9 +32,11 @@ export class Watchdog {
 
   /** One look. Throws on connection trouble; the next look starts afresh. */
   async look(session: FencedSession): Promise<void> {
-    const { queues, records, journal, now, redis } = this.#context;
-    if (!(await records.stops()).has('ingest') && !(await this.#operatorPaused(INGEST_QUEUE)))
+    const { queues, records, journal, now, redis, log } = this.#context;
+    if (!(await records.stops()).has('ingest') && !(await this.#operatorPaused(INGEST_QUEUE))) {
+      await queues.freeIngest();
       await queues.addIngest();
+    }
     const claim = journal.keys.claim('watchdog');
     const holdMs = Math.max(100, Math.round(this.#context.options.watchdogMs * 0.8));
     if ((await redis.set(claim, this.#context.workerId, 'PX', holdMs, 'NX')) !== 'OK') return;
@@ -47,6 +49,8 @@ export class Watchdog {
       await this.#prune();
       this.#assertedAtMs = now();
     }
+    const freed = await queues.freeLanes(step.snapshot.lanes);
+    if (freed > 0) log.warn({ freed }, 'queues were stuck: part of their keys was removed');
     await announce(this.#context, step.checkpoints, { everyLane: true });
     await this.#trim(step);
   }

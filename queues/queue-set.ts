@@ -8,6 +8,7 @@ import { GATE_QUEUE, INGEST_QUEUE, laneQueue } from './names.ts';
 
 const KEEP_COMPLETED = 100;
 const KEEP_FAILED = 50;
+const APPLY_ID = 'apply';
 /** One holder at a time; the id is free again as soon as the job is gone. */
 const INGEST_JOB_ID = 'ingest-holder';
 
@@ -58,7 +59,7 @@ export class QueueSet {
     const job: LaneJob = { v: JOB_VERSION, kind: 'apply', lane, from, to };
     await this.lane(lane).add('apply', job, {
       ...jobOptions,
-      deduplication: { id: 'apply', keepLastIfActive: true },
+      deduplication: { id: APPLY_ID, keepLastIfActive: true },
     });
   }
 
@@ -95,6 +96,26 @@ export class QueueSet {
   async addIngest(): Promise<void> {
     const options = { attempts: 1, removeOnComplete: true, removeOnFail: true, jobId: INGEST_JOB_ID };
     await this.ingest.add('ingest', { v: JOB_VERSION, kind: 'ingest' }, options);
+  }
+
+  /** Frees lane queues of what would keep them still for ever: see orphans.lua. Returns how much there was. */
+  async freeLanes(lanes: number): Promise<number> {
+    const freed = Array.from({ length: lanes }, (_, lane) =>
+      this.#free(laneQueue(lane), [`de:${APPLY_ID}`, `dn:${APPLY_ID}`], ''),
+    );
+    return (await Promise.all(freed)).reduce((sum, count) => sum + count, 0);
+  }
+
+  /** The same for the ingest job, whose id is fixed. */
+  async freeIngest(): Promise<number> {
+    return await this.#free(INGEST_QUEUE, [INGEST_JOB_ID], INGEST_JOB_ID);
+  }
+
+  async #free(queue: string, blocking: readonly string[], job: string): Promise<number> {
+    const keys = ['meta', 'marker', 'wait', 'active', ...blocking].map(
+      (key) => `${this.#keys.prefix}:${queue}:${key}`,
+    );
+    return Number(await runScript(this.#redis, 'orphans', [this.#keys.pauses, ...keys], [queue, job]));
   }
 
   /** Pauses or resumes lane queues in the name of `owner`; returns how many changed. */

@@ -6,6 +6,7 @@ type ScriptName =
   | 'announce'
   | 'begin'
   | 'commit'
+  | 'orphans'
   | 'pause'
   | 'progress'
   | 'rebuild'

@@ -16,10 +16,12 @@ interface Hand {
   readonly lane: (lane: number) => Queue;
   readonly gate: Queue;
   readonly ingest: Queue;
+  /** SIGKILL of the holder of ingest, and a new process instead. */
+  readonly kill: () => Promise<void>;
 }
 
 async function removeAll(queue: Queue): Promise<void> {
-  for (const job of await queue.getJobs(['waiting', 'waiting-children', 'paused', 'prioritized', 'failed'])) {
+  for (const job of await queue.getJobs(['waiting', 'waiting-children', 'prioritized', 'failed'])) {
     // Some are at work by now.
     await job?.remove().catch(() => {});
   }
@@ -102,6 +104,13 @@ const DEEDS: readonly { readonly what: string; readonly deed: (hand: Hand) => Pr
     },
   },
   {
+    what: 'the ingest job is cut in half, and its holder is killed',
+    deed: async ({ redis, kill }) => {
+      await redis.del(`${PREFIX}:ingest:wait`, `${PREFIX}:ingest:active`);
+      await kill();
+    },
+  },
+  {
     what: 'the records of pauses are deleted while the flags stay',
     deed: async ({ redis }) => {
       for (let at = 0; at < LANES; at++) await redis.hset(`${PREFIX}:lane-${at}:meta`, 'paused', 'gate');
@@ -133,6 +142,12 @@ describe('I8: what is removed by hand in the queue is made good', () => {
         lane: (lane) => queue(`lane-${lane}`),
         gate: queue('gate'),
         ingest: queue('ingest'),
+        kill: async () => {
+          const holder = String(await redis.hget(`${PREFIX}:journal`, 'holder'));
+          const found = pipeline.workers.find(({ process }) => holder.includes(`-${process.pid}-`));
+          await found?.kill();
+          pipeline.worker();
+        },
       };
       try {
         for (const { what, deed } of deeds) {

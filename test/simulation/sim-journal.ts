@@ -88,7 +88,12 @@ export class SimJournal {
     return { epoch };
   }
 
-  commit(id: string, epoch: number, headBefore: number, round: Round): 'ok' | 'repeated' | 'fenced' | 'missing' {
+  commit(
+    id: string,
+    epoch: number,
+    headBefore: number,
+    round: Round,
+  ): 'ok' | 'repeated' | 'fenced' | 'missing' {
     const state = this.#state;
     if (!state) return 'missing';
     if (state.id !== id || state.epoch !== epoch) return 'fenced';
@@ -120,7 +125,9 @@ export class SimJournal {
 
   snapshot(
     checkpoints: readonly number[],
-  ): { id: string; generation: string; lanes: number; head: number; position: string; views: LaneView[] } | undefined {
+  ):
+    | { id: string; generation: string; lanes: number; head: number; position: string; views: LaneView[] }
+    | undefined {
     const state = this.#state;
     if (!state) return undefined;
     const { id, generation, lanes, head, position } = state;

@@ -3,7 +3,8 @@ import { frontGates } from '../../src/journal/front.ts';
 import { lanesWithGap } from '../../src/journal/mark.ts';
 import { type Mark, parseCheckpoint } from '../../src/target/control.ts';
 import { random } from '../support/workload.ts';
-import { type Actor, gateRunner, ingest, laneWorker, type SimIdentity, watchdog } from './actors.ts';
+import { type Actor, gateRunner, laneWorker } from './apply-actors.ts';
+import { ingest, type SimIdentity, watchdog } from './ingest-actors.ts';
 import { type JournalCopy, SimJournal } from './sim-journal.ts';
 import { CONTROL, SessionLost, SimSession, SimTarget, type TargetState, Violation } from './sim-target.ts';
 import { CELLS, intBelow, keyOfCell, makeLog, type Rng, type SourceLog } from './source-log.ts';
@@ -96,7 +97,8 @@ export class World {
     }
     this.#calm();
     while (!this.#done()) {
-      if (this.#steps > CHAOS_STEPS + QUIET_STEPS_MAX) throw new Violation('I8', `stands still: ${this.#where()}`);
+      if (this.#steps > CHAOS_STEPS + QUIET_STEPS_MAX)
+        throw new Violation('I8', `stands still: ${this.#where()}`);
       for (let i = 0; i < 20; i++) this.#step();
     }
     return { steps: this.#steps, executions: this.target.executions };
@@ -118,30 +120,38 @@ export class World {
     return `${(current === undefined ? 0 : Number.parseInt(current, 10)) + 1}.${(++this.#names).toString(16)}`;
   }
 
-  lanesChanged(_identity: SimIdentity): void {}
-
   /** The source can be read from a position only if it was not told to forget what follows. */
   place(position: string): { at: number; taken: number } {
     const [at = 0, taken = 0] = position.split(':').map(Number);
     const seq = (this.log.before[at] as number) + taken;
     if (this.#trims && seq < this.acknowledged)
-      throw new Violation('I5', `reads from ${position} (seq ${seq}), and the source forgot up to ${this.acknowledged}`);
+      throw new Violation(
+        'I5',
+        `reads from ${position} (seq ${seq}), and the source forgot up to ${this.acknowledged}`,
+      );
     return { at, taken };
   }
 
   marked(mark: Mark): void {
     const first = this.target.firstUnapplied();
     this.trace?.(`mark ${mark.mark} at ${mark.position} (seq ${mark.seq})`);
-    if (first <= mark.mark) throw new Violation('I6', `the mark says ${mark.mark}, and ${first} is not applied`);
+    if (first <= mark.mark)
+      throw new Violation('I6', `the mark says ${mark.mark}, and ${first} is not applied`);
     if (mark.seq > mark.mark) throw new Violation('I6', `the mark ${mark.mark} resumes behind itself`);
     mark.tails.forEach((tail, lane) => {
       const checkpoint = parseCheckpoint(this.target.get(CONTROL.checkpoint(lane)) ?? '')?.seq ?? -1;
-      if (tail > checkpoint) throw new Violation('I6', `the mark's tail ${tail} of lane ${lane} is not applied`);
+      if (tail > checkpoint)
+        throw new Violation('I6', `the mark's tail ${tail} of lane ${lane} is not applied`);
     });
   }
 
   acknowledge(mark: Mark): void {
     this.acknowledged = Math.max(this.acknowledged, mark.seq);
+  }
+
+  /** The retention window is longer than a replica lags: nothing goes that a promoted one still needs. */
+  trim(id: string, through: number): void {
+    if (through <= (this.#mark()?.seq ?? 0)) this.journal.trim(id, through);
   }
 
   #step(): void {
@@ -181,7 +191,9 @@ export class World {
     let draw = this.rng() * this.#faultWeight;
     for (const [strike, weight] of this.#faults) {
       draw -= weight;
-      if (draw < 0) return strike();
+      if (draw >= 0) continue;
+      strike();
+      return;
     }
   }
 
@@ -219,7 +231,9 @@ export class World {
     const identity = JSON.parse(text(CONTROL.identity) ?? 'null') as SimIdentity | null;
     const mark = JSON.parse(text(CONTROL.mark) ?? 'null') as Mark | null;
     if (!identity || !mark) return;
-    const checkpoints = CONTROL.checkpoints(identity.lanes).map((key) => parseCheckpoint(text(key) ?? '')?.seq ?? -1);
+    const checkpoints = CONTROL.checkpoints(identity.lanes).map(
+      (key) => parseCheckpoint(text(key) ?? '')?.seq ?? -1,
+    );
     const snapshot = this.journal.snapshot(checkpoints);
     const served =
       snapshot?.id === identity.journal &&
@@ -234,7 +248,9 @@ export class World {
     const mark = this.#mark();
     if (!mark || (this.#trims && mark.seq < this.acknowledged)) return;
     const to = this.rng() < 0.4 ? undefined : this.#journals[intBelow(this.rng, this.#journals.length)];
-    this.trace?.(`the journal falls back to ${to ? `${to.id} epoch ${to.epoch} head ${to.head}` : 'nothing'}`);
+    this.trace?.(
+      `the journal falls back to ${to ? `${to.id} epoch ${to.epoch} head ${to.head}` : 'nothing'}`,
+    );
     this.journal.fallBack(to);
   }
 
@@ -245,7 +261,8 @@ export class World {
       target.refused = 0;
       return;
     }
-    const told = log.told.get(1 + intBelow(rng, log.total));
+    // One that is not far ahead.
+    const told = log.told.get(Math.min(log.total, target.firstUnapplied()) + intBelow(rng, 12));
     if (told && told.name !== 'DEL' && told.cells.length < CELLS) target.refused = told.id;
   }
 
@@ -272,7 +289,9 @@ export class World {
   }
 
   #checkpoints(): number[] {
-    return CONTROL.checkpoints(this.#lanes()).map((key) => parseCheckpoint(this.target.get(key) ?? '')?.seq ?? 0);
+    return CONTROL.checkpoints(this.#lanes()).map(
+      (key) => parseCheckpoint(this.target.get(key) ?? '')?.seq ?? 0,
+    );
   }
 
   #where(): string {

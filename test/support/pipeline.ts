@@ -154,6 +154,11 @@ export class Pipeline implements AsyncDisposable {
   }
 }
 
+const running = new Set<ChildProcess>();
+process.on('exit', () => {
+  for (const child of running) child.kill('SIGKILL');
+});
+
 export class WorkerChild {
   readonly process: ChildProcess;
   readonly #failpointFile: string;
@@ -170,6 +175,8 @@ export class WorkerChild {
       env,
       stdio: ['ignore', 'pipe', 'pipe'],
     });
+    running.add(this.process);
+    this.process.once('exit', () => running.delete(this.process));
     this.process.stdout?.on('data', (bytes) => (this.output += String(bytes)));
     this.process.stderr?.on('data', (bytes) => (this.output += String(bytes)));
   }

@@ -1,23 +1,15 @@
 import { Classifier } from '../../src/binlog/classify.ts';
 import { CommandTable } from '../../src/binlog/command-table.ts';
 import { encodeCommand } from '../../src/binlog/resp.ts';
-import type { GateItem, LaneItem } from '../../src/journal/item.ts';
 import { lanesWithGap, lowWaterMark } from '../../src/journal/mark.ts';
-import { selectCommand } from '../../src/sequencer/batch-builder.ts';
 import { Sequencer } from '../../src/sequencer/sequencer.ts';
 import type { Entry } from '../../src/sources/source.ts';
 import { type Checkpoint, formatCheckpoint, type Mark, parseCheckpoint } from '../../src/target/control.ts';
-import { type Batch, planChunk, planGate } from '../../src/target/plan.ts';
+import type { Actor } from './apply-actors.ts';
 import type { Begun } from './sim-journal.ts';
-import { type ExecOutcome, CONTROL, SessionLost, type SimSession, Violation } from './sim-target.ts';
+import { CONTROL, type SimSession, Violation } from './sim-target.ts';
 import { DATABASES, intBelow } from './source-log.ts';
 import type { World } from './world.ts';
-
-// What processors/ do, step by step: each `yield` is a place where the process may be killed, put to sleep for as long
-// as the scheduler likes (a zombie), or overtaken by anybody else. Everything that is decided is decided by the real
-// pure code. Claims, jobs and pauses are left out: they save work, and safety must not rest on them.
-
-export type Actor = Generator<void, void>;
 
 export interface SimIdentity {
   readonly lanes: number;
@@ -34,153 +26,11 @@ const classifier = new Classifier({
   reservedPrefix: 'lanegate:',
 });
 
-/** processors/lane.ts */
-export function* laneWorker(world: World, lane: number, who: string): Actor {
-  const inForce = world.journal.inForce();
-  if (!inForce || lane >= inForce.lanes) return;
-  yield;
-  const session = world.open();
-  const key = CONTROL.checkpoint(lane);
-  const { generation } = inForce;
-  let items: LaneItem[] = [];
-  for (let turns = 0; turns < 12; turns++) {
-    const checkpoint = checkpointOf(world, session.read([key])[0], generation);
-    if (checkpoint?.generation !== generation) return;
-    yield;
-    // What it has read before is not read again: items of another journal, or behind a chunk that failed, stay in hand.
-    if (items.length === 0 || world.rng() < 0.5)
-      items = world.journal.readLane(lane, checkpoint.seq, 1 + intBelow(world.rng, 4));
-    else if (world.rng() < 0.3) items.shift();
-    if (world.mutant === 'item-predecessor') items = withOnePredecessor(items);
-    const bytesMax = world.rng() < 0.5 ? 1 : 10_000;
-    const plan = planChunk(items, checkpoint, session.db, { bytesMax, skips: world.skips() });
-    yield;
-    if (plan.kind === 'none') return;
-    if (plan.kind === 'applied') items.shift();
-    else if (plan.kind === 'marker') {
-      yield* gateRunner(world, plan.marker.seq, who);
-      items = [];
-    } else if (plan.kind === 'run') {
-      const outcome = yield* execChunk(world, session, key, checkpoint, plan, who);
-      if (outcome?.kind === 'committed') items.splice(0, plan.items);
-      else if (outcome?.kind === 'aborted') {
-        const blamed = plan.batch.commandAt(outcome.index);
-        if (blamed?.seq !== outcome.id)
-          throw new Violation('I7', `${who} blames ${blamed?.seq} for the refusal of ${outcome.id}`);
-        const prefix = planChunk(items, checkpoint, session.db, {
-          bytesMax,
-          skips: world.skips(),
-          before: blamed.seq,
-        });
-        if (prefix.kind === 'run' && prefix.last > checkpoint.seq)
-          yield* execChunk(world, session, key, checkpoint, prefix, who);
-        return;
-      }
-    } else items = [];
-  }
-}
-
-function* execChunk(
-  world: World,
-  session: SimSession,
-  key: string,
-  checkpoint: Checkpoint,
-  plan: { readonly batch: Batch; readonly last: number },
-  who: string,
-): Generator<void, ExecOutcome | undefined> {
-  const [value] = session.fence([key]);
-  if (value !== formatCheckpoint(checkpoint) && world.mutant !== 'no-fence') return undefined;
-  yield;
-  const set = formatCheckpoint({ generation: checkpoint.generation, seq: plan.last });
-  world.trace?.(`${who} chunk ${checkpoint.seq}..${plan.last}`);
-  const outcome = session.commit(plan.batch.parts, [[key, set]], who);
-  loseReply(world);
-  yield;
-  return outcome;
-}
-
-/** The mutant: a chunk is let through by the predecessor of the first item in hand. */
-function withOnePredecessor(items: readonly LaneItem[]): LaneItem[] {
-  let lowest = Number.POSITIVE_INFINITY;
-  return items.map((item) => {
-    lowest = Math.min(lowest, item.previous);
-    return { ...item, previous: lowest };
-  });
-}
-
-/** processors/gate.ts */
-export function* gateRunner(world: World, seq: number, who: string): Actor {
-  const inForce = world.journal.inForce();
-  const item = world.journal.readGate(seq);
-  if (!inForce || !item || item.generation !== inForce.generation) return;
-  yield;
-  const session = world.open();
-  const keys = item.lanes.map((lane) => CONTROL.checkpoint(lane));
-  const held = item.erases ? [CONTROL.identity, CONTROL.mark] : [];
-  for (let attempts = 0; attempts < 3; attempts++) {
-    const values = session.fence([...keys, ...held]);
-    const plan = gatePlan(world, item, values, undefined);
-    yield;
-    if (plan?.kind === 'mixed')
-      throw new Violation('I3', `${who}: some lanes of gate ${seq} have passed ${plan.seq}, some not`);
-    if (plan?.kind !== 'run') return;
-    world.trace?.(`${who} gate ${item.first}..${seq} lanes ${item.lanes} at ${values.slice(0, keys.length)}`);
-    const outcome = execGate(world, session, item, values, plan.batch, plan.through, who);
-    loseReply(world);
-    yield;
-    if (outcome.kind === 'committed') return;
-    if (outcome.kind === 'aborted') {
-      const blamed = plan.batch.commandAt(outcome.index)?.seq;
-      if (blamed !== outcome.id)
-        throw new Violation('I7', `${who} blames ${blamed} for the refusal of ${outcome.id}`);
-      yield;
-      const fresh = session.fence([...keys, ...held]);
-      // The mutant plans with what it saw before, and is fenced on what it sees now.
-      const stale = world.mutant === 'prefix-of-old-plan' ? values : fresh;
-      const prefix = gatePlan(world, item, stale, blamed);
-      if (prefix?.kind === 'run' && prefix.batch.count > 0)
-        execGate(world, session, item, fresh, prefix.batch, prefix.through, `${who} prefix`);
-      return;
-    }
-  }
-}
-
-function gatePlan(world: World, item: GateItem, values: readonly (string | null)[], before: number | undefined) {
-  const checkpoints = item.lanes.map((_, at) => checkpointOf(world, values[at], item.generation));
-  if (checkpoints.includes(undefined) || values.slice(item.lanes.length).includes(null)) return undefined;
-  return planGate(item, checkpoints as Checkpoint[], 0, { skips: world.skips(), before });
-}
-
-function execGate(
-  world: World,
-  session: SimSession,
-  item: GateItem,
-  values: readonly (string | null)[],
-  batch: Batch,
-  through: number,
-  who: string,
-): ExecOutcome {
-  const { generation } = item;
-  const sets = item.lanes.map((lane, at): [string, string] => {
-    const before = parseCheckpoint(values[at] ?? '')?.seq ?? 0;
-    return [CONTROL.checkpoint(lane), formatCheckpoint({ generation, seq: Math.max(before, through) })];
-  });
-  const parts = [...batch.parts];
-  if (item.erases) {
-    for (const db of item.swapped)
-      parts.push(selectCommand(db), encodeCommand(['DEL', ...CONTROL.all(item.lanes.length)]));
-    const [identity, mark] = values.slice(item.lanes.length);
-    sets.push([CONTROL.identity, String(identity)], [CONTROL.mark, String(mark)]);
-    if (world.mutant === 'no-rewrite') sets.length = 0;
-  }
-  return session.commit(parts, sets, who);
-}
-
 /** processors/startup.ts and processors/ingest.ts */
 export function* ingest(world: World, who: string): Actor {
   const session = world.open();
   const begun = yield* startIngest(world, session, who);
-  if (!begun || (yield* relaneFirst(world, session, begun))) return;
+  if (!begun || (yield* mustBeginAnew(world, session, begun))) return;
   const { rng, log } = world;
   const small = rng() < 0.7;
   const sequencer = new Sequencer({
@@ -270,12 +120,16 @@ function* startIngest(world: World, session: SimSession, who: string): Generator
   return begun;
 }
 
-/** Nothing is read until the lanes are drained, unless the journal ends before what is applied. */
-function* relaneFirst(world: World, session: SimSession, begun: Begun): Generator<void, boolean> {
-  if (world.relaneTo === undefined) return false;
-  const identity = parseJson<SimIdentity>(session.read([CONTROL.identity])[0]);
+/** True when the role must begin anew. A request for other lanes goes before reading, unless there is applied what the journal has not. */
+function* mustBeginAnew(world: World, session: SimSession, begun: Begun): Generator<void, boolean> {
+  const [identityText, markText] = session.read([CONTROL.identity, CONTROL.mark]);
+  const identity = parseJson<SimIdentity>(identityText);
   const checkpoints = identity && readCheckpoints(session, identity);
   if (!checkpoints || identity.journal !== begun.id) return true;
+  // What was read before the journal was taken over may be old by now.
+  const reaches = begun.head >= (parseJson<Mark>(markText)?.seq ?? 0);
+  if (!reaches && world.mutant !== 'journal-behind-mark') return true;
+  if (world.relaneTo === undefined) return false;
   const readAll = begun.head >= Math.max(...checkpoints);
   const mutant = world.mutant === 'relane-before-reading' || world.mutant === 'raise-behind-checkpoints';
   if (!readAll && !mutant) return false;
@@ -293,7 +147,6 @@ function initialise(world: World, session: SimSession): void {
   if (values.some((value) => value !== null)) return;
   session.commit([], controlSets(identity, mark, 0), 'initialise', 'control');
   world.begun = true;
-  world.lanesChanged(identity);
 }
 
 function* rebuild(
@@ -345,13 +198,13 @@ function* raise(world: World, session: SimSession, identity: SimIdentity): Gener
   const values = session.fence(CONTROL.all(Math.max(to, identity.lanes)));
   yield;
   const now = values.slice(2, 2 + identity.lanes).map((value) => parseCheckpoint(value ?? '')?.seq);
-  if (values[0] !== JSON.stringify(identity) || now.some((value, lane) => value !== checkpoints[lane])) return;
+  if (values[0] !== JSON.stringify(identity) || now.some((value, lane) => value !== checkpoints[lane]))
+    return;
   const gone = CONTROL.checkpoints(identity.lanes).slice(to);
   const parts = gone.length === 0 ? [] : [encodeCommand(['DEL', ...gone])];
   const outcome = session.commit(parts, controlSets(next, mark, seq), 'raise', 'control');
   if (outcome.kind !== 'committed') return;
   world.trace?.(`raise to ${to} lanes, generation ${generation}, seq ${seq} at ${mark.position}`);
-  world.lanesChanged(next);
   world.relaneTo = undefined;
 }
 
@@ -377,7 +230,8 @@ export function* watchdog(world: World): Actor {
     reached = Math.min(...snapshot.views.map((view) => (view.next ? view.next.first - 1 : snapshot.head)));
   if (reached !== undefined && reached > mark.mark) {
     const resume = world.journal.resumePoint(snapshot.id, reached);
-    if (resume) {
+    // A journal that fell back between the two looks knows an older position only.
+    if (resume && resume.seq >= mark.seq) {
       const { position, seq, tails } = resume;
       const next: Mark = { ...mark, mark: reached, position, seq, tails: [...tails] };
       yield;
@@ -386,18 +240,15 @@ export function* watchdog(world: World): Actor {
     }
   }
   yield;
-  if (world.rng() < 0.3) world.journal.trim(snapshot.id, Math.floor(mark.seq * world.rng()));
+  if (world.rng() < 0.3) world.trim(snapshot.id, Math.floor(mark.seq * world.rng()));
 }
 
-export function readCheckpoints(session: SimSession, identity: SimIdentity): number[] | undefined {
-  const found = session.read(CONTROL.checkpoints(identity.lanes)).map((value) => parseCheckpoint(value ?? ''));
+function readCheckpoints(session: SimSession, identity: SimIdentity): number[] | undefined {
+  const found = session
+    .read(CONTROL.checkpoints(identity.lanes))
+    .map((value) => parseCheckpoint(value ?? ''));
   if (found.some((checkpoint) => checkpoint?.generation !== identity.generation)) return undefined;
   return found.map((checkpoint) => (checkpoint as Checkpoint).seq);
-}
-
-function checkpointOf(world: World, text: string | null | undefined, generation: string): Checkpoint | undefined {
-  const zero = world.mutant === 'missing-is-zero' ? { generation, seq: 0 } : undefined;
-  return text === null || text === undefined ? zero : parseCheckpoint(text);
 }
 
 function controlSets(identity: SimIdentity, mark: Mark, seq: number): [string, string][] {
@@ -407,10 +258,6 @@ function controlSets(identity: SimIdentity, mark: Mark, seq: number): [string, s
     [CONTROL.mark, JSON.stringify(mark)],
     ...CONTROL.checkpoints(identity.lanes).map((key): [string, string] => [key, text]),
   ];
-}
-
-function loseReply(world: World): void {
-  if (!world.quiet && world.rng() < 0.03) throw new SessionLost();
 }
 
 function parseJson<T>(text: string | null | undefined): T | undefined {
