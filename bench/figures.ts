@@ -1,5 +1,9 @@
 export function median(values: readonly number[]): number {
-  return percentile(values, 50);
+  const sorted = [...values].sort((a, b) => a - b);
+  const above = sorted[Math.floor(sorted.length / 2)];
+  const below = sorted[Math.ceil(sorted.length / 2) - 1];
+  if (above === undefined || below === undefined) throw new Error('no values');
+  return (above + below) / 2;
 }
 
 /** Nearest rank; `percent` in (0, 100]. */

@@ -5,6 +5,11 @@ import { readFileSync } from 'node:fs';
 
 let ticksPerSecond: number | undefined;
 
+function usOf(ticks: number): number {
+  ticksPerSecond ??= Number(execFileSync('getconf', ['CLK_TCK'], { encoding: 'utf8' }));
+  return (ticks / ticksPerSecond) * 1e6;
+}
+
 export interface CpuUs {
   readonly own: number;
   /** Of children that have ended: a server's AOF rewrites. */
@@ -13,12 +18,21 @@ export interface CpuUs {
 
 /** User and system time since the process began, us. Resolution: one clock tick, 10 ms on most kernels. */
 export function cpuUs(pid: number): CpuUs {
-  ticksPerSecond ??= Number(execFileSync('getconf', ['CLK_TCK'], { encoding: 'utf8' }));
   const text = readFileSync(`/proc/${pid}/stat`, 'utf8');
   // The name, in parentheses, may hold spaces.
   const fields = text.slice(text.lastIndexOf(')') + 2).split(' ');
-  const us = (at: number) => ((Number(fields[at]) + Number(fields[at + 1])) / Number(ticksPerSecond)) * 1e6;
+  const us = (at: number) => usOf(Number(fields[at]) + Number(fields[at + 1]));
   return { own: us(11), children: us(13) };
+}
+
+/** What all processes and the kernel have used since the machine began, and what the hypervisor took, us. */
+export function machineCpuUs(): number {
+  const [first = ''] = readFileSync('/proc/stat', 'utf8').split('\n', 1);
+  const [user = 0, nice = 0, system = 0, , , irq = 0, softirq = 0, steal = 0] = first
+    .split(/\s+/)
+    .slice(1)
+    .map(Number);
+  return usOf(user + nice + system + irq + softirq + steal);
 }
 
 /** VmHWM: the most that was resident at any time, bytes. */

@@ -9,7 +9,7 @@ import { fileURLToPath } from 'node:url';
 import { JournalKeys } from '../src/journal/keys.ts';
 import { ControlKeys, parseCheckpoint } from '../src/target/control.ts';
 import { RedisServer } from '../test/support/redis-server.ts';
-import { cpuUs, peakRssBytes } from './processes.ts';
+import { cpuUs, machineCpuUs, peakRssBytes } from './processes.ts';
 
 export const NAME = 'bench';
 export const LANES = 8;
@@ -174,17 +174,20 @@ export class Pipeline implements AsyncDisposable {
     }
   }
 
-  /** CPU so far of every process of this pipeline, us, by label. */
+  /** CPU so far of every process of this pipeline, us, by label; 'elsewhere' is the rest of the machine. */
   cpu(): Readonly<Record<string, number>> {
     const own = this.workers.map((worker) => [worker.label, cpuUs(worker.pid).own] as const);
     const queue = cpuUs(this.queue.pid);
     const target = cpuUs(this.bench.target.pid);
-    return Object.fromEntries([
+    const known = [
       ...own,
-      ['queue', queue.own],
-      ["queue's AOF rewrites", queue.children],
-      ['target', target.own],
-    ]);
+      ['queue', queue.own] as const,
+      ["queue's AOF rewrites", queue.children] as const,
+      ['target', target.own] as const,
+      ['source', cpuUs(this.bench.source.pid).own] as const,
+    ];
+    const elsewhere = known.reduce((rest, [, us]) => rest - us, machineCpuUs());
+    return Object.fromEntries([...known, ['elsewhere', elsewhere]]);
   }
 
   /** Peak resident memory of the workers and the queue server, bytes, by label. */

@@ -1,13 +1,15 @@
 import { frontGates } from '../src/journal/front.ts';
 import type { Snapshot } from '../src/journal/journal.ts';
+import type { LaneView } from '../src/journal/mark.ts';
 import type { PipelineContext } from './context.ts';
 
 const GATES_AHEAD = 64;
 
 /**
- * Wakes what has work: a flow for each gate at the front of its lanes, an apply job for each other lane that is
- * behind its tail. Called by ingest, by a gate at its end, and by the watchdog: whatever job or wake-up was lost,
- * the next call replaces it (I8). `everyLane` adds apply jobs also where a flow should do (the watchdog).
+ * Wakes what has work: a flow for a gate at the front of its lanes, an apply job for each lane that is behind its
+ * tail and has none. Where gates come densely only some of them get a flow (QueueSet.flowIsDue): the lanes that are
+ * awake meet at the markers by themselves. The watchdog (`everyLane`) leaves nothing out: whatever job or wake-up was
+ * lost, its next call replaces it (I8).
  */
 export async function announce(
   context: PipelineContext,
@@ -15,15 +17,9 @@ export async function announce(
   options: {
     readonly everyLane?: boolean;
     readonly except?: number | undefined;
-    readonly unpark?: readonly number[];
   } = {},
 ): Promise<Snapshot | undefined> {
   const { journal, queues } = context;
-  if (options.unpark && options.unpark.length > 0) {
-    const inForce = await journal.inForce();
-    if (!inForce) return undefined;
-    await journal.unpark(inForce.id, options.unpark);
-  }
   const snapshot = await journal.snapshot(checkpoints.length, checkpoints);
   if (!snapshot) return undefined;
   const behind = snapshot.views.filter((view) => (checkpoints[view.lane] ?? 0) < view.tail);
@@ -31,12 +27,14 @@ export async function announce(
   const from = Math.min(...behind.map((view) => checkpoints[view.lane] ?? 0));
   const gates = await journal.gatesBehind(from, GATES_AHEAD);
   const front = frontGates(gates, checkpoints);
-  const served = new Set(front.flatMap((gate) => gate.lanes));
+  const flows = options.everyLane || queues.flowIsDue() ? front : [];
+  const served = new Set(flows.flatMap((gate) => gate.lanes));
+  const needsJob = (view: LaneView) =>
+    options.everyLane || (view.awake === '' && !served.has(view.lane) && view.lane !== options.except);
   await Promise.all([
-    ...front.map((gate) => queues.addGate(snapshot.id, gate)),
+    ...flows.map((gate) => queues.addGate(snapshot.id, gate)),
     ...behind
-      .filter((view) => options.everyLane || (!served.has(view.lane) && view.next?.kind !== 'marker'))
-      .filter((view) => view.lane !== options.except)
+      .filter(needsJob)
       .map((view) => queues.addApply(view.lane, (checkpoints[view.lane] ?? 0) + 1, view.tail)),
   ]);
   return snapshot;

@@ -54,49 +54,76 @@ export class GateRunner {
     this.#context = context;
   }
 
-  /** `except`: the lane whose job calls; it goes on by itself and needs no announcement. */
-  async run(seq: number, signal: AbortSignal, except?: number): Promise<GateEnd> {
-    const { journal, records, redis, workerId } = this.#context;
+  /**
+   * From the lane whose job has come to the marker: a try if it is the last to arrive. The lane goes on by itself and
+   * needs no announcement.
+   */
+  async arrive(
+    gate: { readonly seq: number; readonly lanes: number },
+    lane: number,
+    signal: AbortSignal,
+  ): Promise<GateEnd> {
+    const { journal, workerId } = this.#context;
     const inForce = await journal.inForce();
     if (!inForce) return 'void';
-    const [item, stop, skips, held] = await Promise.all([
-      journal.readGate(seq),
-      records.stopAt(`gate:${seq}`, inForce.generation),
-      records.skips(inForce.generation, 'gate'),
-      redis.hexists(journal.keys.pauses, `${GATE_QUEUE}|operator`),
-    ]);
-    if (stop) return 'stopped';
-    // A paused queue holds back the gate's own job only; the lanes that help must hold as well.
-    if (held === 1) return 'waiting';
-    if (!item || item.generation !== inForce.generation) return 'void';
-    if ((await this.#heldLanes(item.lanes, inForce.generation)).length > 0) return 'waiting';
-    const claim = journal.keys.claim(`gate-${inForce.id}-${seq}`);
-    if ((await redis.set(claim, workerId, 'PX', CLAIM_MS, 'NX')) !== 'OK') return 'claimed';
-    const attempt: Attempt = {
-      item,
-      journalId: inForce.id,
-      generation: inForce.generation,
-      signal,
-      skips: new Set(skips.keys()),
-      owner: `gate:${inForce.id}:${seq}`,
-      paused: false,
-      fenced: false,
-    };
+    const hint = await journal.arrive(inForce.id, lane, gate, { by: workerId, ms: CLAIM_MS });
+    if (hint === 'void') return 'void';
+    return hint === 'wait' ? 'waiting' : await this.run(gate.seq, signal, lane);
+  }
+
+  /** Claims the gate and tries it; `from`: the lane whose job calls with the claim already taken. */
+  async run(seq: number, signal: AbortSignal, from?: number): Promise<GateEnd> {
+    const { journal, redis, workerId } = this.#context;
+    const inForce = await journal.inForce();
+    if (!inForce) return 'void';
+    const claim = journal.keys.gateClaim(inForce.id, seq);
+    if (from === undefined && (await redis.set(claim, workerId, 'PX', CLAIM_MS, 'NX')) !== 'OK')
+      return 'claimed';
     try {
-      return await this.#untilDecided(attempt, claim, except);
+      return await this.#claimed(seq, inForce, signal, from);
     } finally {
-      // Whatever happened, the lanes must be able to move: others may help from here on.
-      if (attempt.paused)
-        await this.#context.queues.gatePause('resume', attempt.owner, item.lanes, this.#context.now());
       await redis.del(claim);
     }
   }
 
-  /** Lanes that are stopped or paused by an operator: also one that stands at its marker does not pass it. */
-  async #heldLanes(lanes: readonly number[], generation: string): Promise<number[]> {
-    const { records, queues } = this.#context;
-    const [stops, paused] = await Promise.all([records.stops(), queues.pausedByOperator(lanes)]);
-    return lanes.filter((lane) => paused.has(lane) || stops.get(`lane:${lane}`)?.generation === generation);
+  async #claimed(
+    seq: number,
+    inForce: { readonly id: string; readonly generation: string },
+    signal: AbortSignal,
+    from: number | undefined,
+  ): Promise<GateEnd> {
+    const { journal, records, redis, queues, now } = this.#context;
+    const { id, generation } = inForce;
+    const [item, stops, skips, held] = await Promise.all([
+      journal.readGate(seq),
+      records.stops(),
+      records.skips(generation, 'gate'),
+      redis.hexists(journal.keys.pauses, `${GATE_QUEUE}|operator`),
+    ]);
+    if (stops.get(`gate:${seq}`)?.generation === generation) return 'stopped';
+    // A paused queue holds back the gate's own job only; the lanes that help must hold as well.
+    if (held === 1) return 'waiting';
+    if (!item || item.generation !== generation) return 'void';
+    // A lane that is stopped or paused by an operator does not pass its marker either.
+    const paused = await queues.pausedByOperator(item.lanes);
+    const stopped = item.lanes.some((lane) => stops.get(`lane:${lane}`)?.generation === generation);
+    if (stopped || paused.size > 0) return 'waiting';
+    const attempt: Attempt = {
+      item,
+      journalId: id,
+      generation,
+      signal,
+      skips: new Set(skips.keys()),
+      owner: `gate:${id}:${seq}`,
+      paused: false,
+      fenced: false,
+    };
+    try {
+      return await this.#untilDecided(attempt, journal.keys.gateClaim(id, seq), from);
+    } finally {
+      // Whatever happened, the lanes must be able to move: others may help from here on.
+      if (attempt.paused) await queues.gatePause('resume', attempt.owner, item.lanes, now());
+    }
   }
 
   async #untilDecided(attempt: Attempt, claim: string, except: number | undefined): Promise<GateEnd> {
@@ -120,6 +147,7 @@ export class GateRunner {
         await waits.end('gate');
         return step;
       }
+      // Not by a timer: a gate that waits for a reply which never comes must let others help.
       await redis.set(claim, this.#context.workerId, 'PX', CLAIM_MS);
       if (step.retryAfter === 'now') continue;
       await sleep((step.retryAfter === 'backoff' ? backoff : slow).next(), attempt.signal);
@@ -163,8 +191,7 @@ export class GateRunner {
       attempt.fenced = true;
       return { retryAfter: 'now' };
     }
-    if (outcome.kind === 'aborted')
-      return await this.#aborted(attempt, session, outcome, plan.batch, checkpoints as Checkpoint[]);
+    if (outcome.kind === 'aborted') return await this.#aborted(attempt, session, outcome, plan.batch);
     await this.#closed(attempt, session, plan.batch, outcome, except);
     return 'executed';
   }
@@ -209,31 +236,17 @@ export class GateRunner {
     if (batch.dropped > 0) await records.count('duplicatesDropped', batch.dropped);
     const failed = await recordErrors(this.#context, generation, item.lanes, batch, outcome.errors);
     if (failed && options.onPoison === 'stop') await this.#stopLanesBehind(attempt, failed);
-    const wakeBelowBytes = options.budgetBytes / 2;
-    await Promise.all([
-      ...item.lanes.map((lane) =>
-        journal.progress(journalId, {
-          where: lane,
-          seq: item.seq,
-          outBytes: 0,
-          applied: 0,
-          gates: 0,
-          wakeBelowBytes,
-        }),
-      ),
-      journal.progress(journalId, {
-        where: 'g',
-        seq: item.seq,
-        outBytes: item.bytesBefore + itemBytes(item),
-        applied: batch.run,
-        gates: 1,
-        wakeBelowBytes,
-      }),
-    ]);
+    const asleep = await journal.gateClosed(journalId, item, {
+      outBytes: item.bytesBefore + itemBytes(item),
+      applied: batch.run,
+      wakeBelowBytes: options.budgetBytes / 2,
+    });
     await queues.gatePause('resume', attempt.owner, item.lanes, now());
     attempt.paused = false;
     await failpoint('gate-after-resume');
-    await announceAll(this.#context, session, { except, unpark: item.lanes });
+    const others = (asleep ?? []).filter((lane) => lane !== except);
+    await Promise.all(others.map((lane) => queues.addApply(lane, item.seq + 1, item.seq + 1)));
+    if (queues.flowIsDue()) await announceAll(this.#context, session, { except });
   }
 
   async #stopLanesBehind(
@@ -260,7 +273,6 @@ export class GateRunner {
     session: FencedSession,
     outcome: Extract<BatchOutcome, { kind: 'aborted' }>,
     batch: Batch,
-    checkpoints: readonly Checkpoint[],
   ): Promise<Step> {
     const judged = judge(outcome);
     if (judged.refusal !== 'poison') return await this.#refused(judged.error);
@@ -289,26 +301,23 @@ export class GateRunner {
       attempt.skips.add(seq);
       return { retryAfter: 'now' };
     }
-    await this.#applyPrefix(attempt, session, checkpoints, seq);
+    await this.#applyPrefix(attempt, session, seq);
     await this.#stop(attempt, seq, named, reason);
     return 'stopped';
   }
 
   /** Applies the segment's commands before the one that stops it. */
-  async #applyPrefix(
-    attempt: Attempt,
-    session: FencedSession,
-    checkpoints: readonly Checkpoint[],
-    seq: number,
-  ): Promise<void> {
+  async #applyPrefix(attempt: Attempt, session: FencedSession, seq: number): Promise<void> {
     const { control } = this.#context;
     const held = attempt.item.erases ? [control.identity, control.mark] : [];
-    const plan = planGate(attempt.item, checkpoints, session.db, { skips: attempt.skips, before: seq });
+    const keys = attempt.item.lanes.map((lane) => control.checkpoint(lane));
+    const values = await session.fence([...keys, ...held]);
+    // Planned with what this fence read, not with what was read before: somebody else may have applied the prefix.
+    const checkpoints = keys.map((_, at) => parseCheckpoint(values[at] ?? ''));
+    if (checkpoints.includes(undefined) || values.includes(null)) return;
+    const limits = { skips: attempt.skips, before: seq };
+    const plan = planGate(attempt.item, checkpoints as Checkpoint[], session.db, limits);
     if (plan.kind !== 'run' || plan.batch.count === 0) return;
-    const values = await session.fence([
-      ...attempt.item.lanes.map((lane) => control.checkpoint(lane)),
-      ...held,
-    ]);
     const outcome = await this.#execute(attempt, session, plan.batch, plan.through, values);
     if (outcome.kind !== 'committed') return;
     await recordErrors(this.#context, attempt.generation, attempt.item.lanes, plan.batch, outcome.errors);
@@ -370,11 +379,7 @@ export class GateRunner {
 export async function announceAll(
   context: PipelineContext,
   session: FencedSession,
-  options: {
-    readonly everyLane?: boolean;
-    readonly except?: number | undefined;
-    readonly unpark?: readonly number[];
-  },
+  options: { readonly everyLane?: boolean; readonly except?: number | undefined },
 ): Promise<void> {
   const inForce = await context.journal.inForce();
   if (!inForce) return;

@@ -21,6 +21,7 @@ import {
   NotDrained,
   Raced,
   raiseGeneration,
+  readCheckpoints,
   routingOf,
   type Started,
   startIngest,
@@ -121,8 +122,10 @@ export class IngestHolder {
     await waits.end('ingest');
     const table = CommandTable.withAdditions(started.identity.commands);
     const wanted = await this.#context.redis.hget(this.#context.journal.keys.control, 'relane');
-    if (wanted !== null && Number(wanted) !== started.lanes) {
-      // Nothing is read until the lanes are drained: else a busy source would put it off for ever.
+    const checkpoints = await readCheckpoints(this.#context, session, started.identity);
+    const readAll = checkpoints.every((seq) => (seq ?? 0) <= started.head);
+    if (wanted !== null && Number(wanted) !== started.lanes && readAll) {
+      // Unless the journal ends before what is applied, nothing is read until the lanes are drained: else a busy source would put it off for ever.
       await this.#relane(session, started, table.fingerprint);
       return 'restart';
     }

@@ -168,7 +168,7 @@ export class IngestLoop {
       () => journal.commit(journalId, epoch, lanes, this.#head, round),
       signal,
     );
-    if (outcome.kind === 'missing') return 'restart';
+    if (outcome.kind === 'missing' || outcome.kind === 'damaged') return 'restart';
     if (outcome.kind === 'fenced') {
       log.warn({ by: outcome.by, epoch }, 'another ingest has taken over');
       await this.#context.records.count('fenced');
@@ -177,7 +177,7 @@ export class IngestLoop {
     await failpoint('after-commit-before-announce');
     const before = this.#head;
     this.#head = round.lastSeq;
-    if (gates.length > 0) this.#announceSoon();
+    if (gates.length > 0 && queues.flowIsDue()) this.#announceSoon();
     else {
       const woken = outcome.asleep.map((lane) => queues.addApply(lane, before + 1, round.lastSeq));
       // The round is in the journal: a wake-up that fails is made good by the watchdog.

@@ -111,6 +111,10 @@ class LaneTurn {
   #readThrough = 0;
   #prefetch: Promise<LaneItem[]> | undefined;
   #progress: Promise<void> = Promise.resolve();
+  /** Replies were read by this turn, or are known to be unread, through this seq. */
+  #accounted = -1;
+  /** Gate whose end woke this job where it waited. */
+  #signalled = 0;
   checkpoint: Checkpoint;
   from = 0;
   commands = 0;
@@ -126,17 +130,18 @@ class LaneTurn {
 
   async apply(): Promise<Ended> {
     const { lane, signal } = this.#options;
-    for (let first = true; ; first = false) {
+    for (let begun = false; ; ) {
       if (signal.aborted) throw new AbortedError();
       try {
         this.#session ??= await this.#context.sessions.acquire(`lane:${lane}`, signal);
         const found = await this.#readCheckpoint(this.#session);
         if (found !== 'ready') return found;
-        if (first) {
+        if (!begun) {
           this.from = this.checkpoint.seq + 1;
           await this.#context.journal.wake(lane);
-          if (!(await this.#accountForUnread())) return 'waiting';
+          begun = true;
         }
+        if (this.checkpoint.seq > this.#accounted && !(await this.#accountForUnread())) return 'waiting';
         const ended = await this.#loop(this.#session);
         if (ended !== 'again') return ended;
       } catch (error) {
@@ -181,7 +186,7 @@ class LaneTurn {
       } else if (plan.kind === 'foreign') {
         return 'waiting';
       } else if (plan.kind === 'marker') {
-        const ended = await this.#atMarker(session, plan.marker.seq);
+        const ended = await this.#atMarker(session, { seq: plan.marker.seq, lanes: plan.marker.count });
         if (ended !== 'passed') return ended;
         return 'again';
       } else {
@@ -205,8 +210,10 @@ class LaneTurn {
     await failpoint('between-multi-and-exec');
     this.#startPrefetch(plan);
     const target = { generation: this.checkpoint.generation, seq: plan.last };
+    // In front of a marker the next fence would only have to be taken down again.
+    const fenceNext = this.#items[plan.items]?.kind !== 'marker';
     const { outcome, next } = await session.commit(plan.batch, [[this.#key, formatCheckpoint(target)]], {
-      next: [this.#key],
+      next: fenceNext ? [this.#key] : undefined,
     });
     await failpoint('after-exec-before-reply');
     this.#fence = next;
@@ -230,6 +237,7 @@ class LaneTurn {
     const { journal, records, options } = this.#context;
     const { journalId, lane, generation } = this.#options;
     this.checkpoint = reached;
+    this.#accounted = reached.seq;
     this.#items.splice(0, plan.items);
     this.commands += plan.batch.run;
     for (const part of plan.batch.parts) this.bytes += part.length;
@@ -329,21 +337,53 @@ class LaneTurn {
   }
 
   /** The gate is tried from here; unless it is or becomes closed, the lane parks and the job ends. */
-  async #atMarker(session: FencedSession, gate: number): Promise<'passed' | 'at a gate' | 'again'> {
+  async #atMarker(
+    session: FencedSession,
+    gate: { readonly seq: number; readonly lanes: number },
+  ): Promise<'passed' | 'at a gate' | 'again'> {
     const { journal } = this.#context;
     const { journalId, lane, signal } = this.#options;
     await this.#unfence(session);
     await this.#progress;
-    const end = await this.#gates.run(gate, signal, lane);
+    const end = await this.#gates.arrive(gate, lane, signal);
+    if (end === 'executed') this.#accounted = gate.seq;
     if (end === 'executed' || end === 'already executed') return 'passed';
+    if (end === 'void' && (await journal.reportHole(journalId, gate.seq)))
+      this.#context.log.warn({ lane, gate: gate.seq }, 'the gate of a marker is missing in the journal');
+    // Woken twice for one gate and still in front of it: the signal was left by another journal.
+    const waits = end === 'waiting' && this.#options.kind === 'apply' && this.#signalled !== gate.seq;
+    if (waits && (await this.#waitForGate(gate.seq))) {
+      this.#signalled = gate.seq;
+      return 'again';
+    }
     await journal.sleep(journalId, lane, this.checkpoint.seq, 'gate');
     // The gate may have closed between the look at it and the parking.
-    const [now] = await session.read([this.#key]);
-    const reached = parseCheckpoint(now ?? '');
-    if (!reached || reached.generation !== this.checkpoint.generation || reached.seq < gate)
-      return 'at a gate';
+    if (!(await this.#hasPassed(session, gate.seq))) return 'at a gate';
     await journal.wake(lane);
     return 'again';
+  }
+
+  async #hasPassed(session: FencedSession, gate: number): Promise<boolean> {
+    const [now] = await session.read([this.#key]);
+    const reached = parseCheckpoint(now ?? '');
+    return reached?.generation === this.checkpoint.generation && reached.seq >= gate;
+  }
+
+  /** The other lanes are mostly a moment behind: that moment is shorter than a round through the queue. */
+  async #waitForGate(gate: number): Promise<boolean> {
+    const { options, journal } = this.#context;
+    const { lane } = this.#options;
+    if (options.lingerMs <= 0) return false;
+    const args = [
+      'COUNT',
+      1,
+      'BLOCK',
+      options.lingerMs,
+      'STREAMS',
+      journal.keys.closed(lane),
+      `${gate - 1}-0`,
+    ];
+    return (await this.#block('XREAD', ...args)) !== null;
   }
 
   /** Items for an empty hand: from the prefetch, the log, or after a moment of waiting. */
@@ -352,15 +392,15 @@ class LaneTurn {
     const { lane, journalId, kind } = this.#options;
     let items = this.#prefetch ? await this.#prefetch : [];
     this.#prefetch = undefined;
+    if (items.length === 0 && kind === 'apply') items = await this.#linger();
     if (items.length === 0) items = await journal.readLane(lane, this.checkpoint.seq, this.#itemsMax);
     if (items.length === 0) {
       const known = await journal.seenThrough(journalId, lane);
       if (known === undefined) return 'waiting';
       // Behind the tail without an item: the log has a hole, which ingest repairs from the source.
       if (known.tail > this.checkpoint.seq && (await this.#stillEmpty())) return 'waiting';
-      if (known.tail <= this.checkpoint.seq && kind === 'apply') items = await this.#linger();
-      if (items.length === 0 && (await journal.sleep(journalId, lane, this.checkpoint.seq, 'idle')))
-        return 'caught up';
+      if (await journal.sleep(journalId, lane, this.checkpoint.seq, 'idle')) return 'caught up';
+      return 'items';
     }
     this.#take(items);
     return 'items';
@@ -374,26 +414,33 @@ class LaneTurn {
 
   /** Waits for the next item where a job that ended would cost a round through the queue. */
   async #linger(): Promise<LaneItem[]> {
-    const { options, openBlocking, journal } = this.#context;
-    const { lane, signal } = this.#options;
+    const { options, journal } = this.#context;
+    const { lane } = this.#options;
     await this.#progress;
     if (options.lingerMs <= 0) return [];
-    this.#blocking ??= openBlocking();
+    const after = `${this.checkpoint.seq}-0`;
+    const command = [
+      'COUNT',
+      this.#itemsMax,
+      'BLOCK',
+      options.lingerMs,
+      'STREAMS',
+      journal.keys.log(lane),
+      after,
+    ];
+    const reply = (await this.#block('XREAD', ...command)) as [Buffer, RawItem[]][] | null;
+    return reply?.[0]?.[1].map(parseLaneItem) ?? [];
+  }
+
+  /** A blocking read on a connection of its own, ended by a clean stop. */
+  async #block(name: string, ...args: (string | number)[]): Promise<unknown> {
+    const { signal } = this.#options;
+    this.#blocking ??= this.#context.openBlocking();
     const blocking = this.#blocking;
     const stop = () => blocking.disconnect();
     signal.addEventListener('abort', stop, { once: true });
     try {
-      const reply = (await blocking.callBuffer(
-        'XREAD',
-        'COUNT',
-        this.#itemsMax,
-        'BLOCK',
-        options.lingerMs,
-        'STREAMS',
-        journal.keys.log(lane),
-        `${this.checkpoint.seq}-0`,
-      )) as unknown as [Buffer, RawItem[]][] | null;
-      return reply?.[0]?.[1].map(parseLaneItem) ?? [];
+      return await blocking.callBuffer(name, ...args);
     } catch (error) {
       if (signal.aborted) throw new AbortedError();
       throw error;
@@ -458,11 +505,15 @@ class LaneTurn {
   async #accountForUnread(): Promise<boolean> {
     const { journal, records, redis, now, options } = this.#context;
     const { journalId, lane, generation } = this.#options;
+    await this.#progress.catch(() => {});
     const known = await journal.seenThrough(journalId, lane);
     if (!known) return false;
     const { seq } = this.checkpoint;
-    if (known.seen !== undefined && known.seen >= seq) return true;
-    if (await redis.exists(journal.keys.claim(`gate-${journalId}-${seq}`))) return false;
+    if (known.seen !== undefined && known.seen >= seq) {
+      this.#accounted = seq;
+      return true;
+    }
+    if (await redis.exists(journal.keys.gateClaim(journalId, seq))) return false;
     if (known.seen !== undefined) {
       const reason = 'applied, but the replies were not read before the process or the connection died';
       await records.divergence(
@@ -488,6 +539,7 @@ class LaneTurn {
       gates: 0,
       wakeBelowBytes: options.budgetBytes / 2,
     });
+    this.#accounted = seq;
     return true;
   }
 

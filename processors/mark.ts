@@ -49,7 +49,8 @@ export async function moveMark(
     reached === undefined || reached <= mark.mark
       ? undefined
       : await journal.resumePoint(snapshot.id, reached);
-  if (reached === undefined || resume === undefined) {
+  // A journal that fell back between the two looks (its Redis lost a second) knows older positions only.
+  if (reached === undefined || resume === undefined || resume.seq < mark.seq) {
     await session.abandon();
     return { mark, checkpoints, snapshot };
   }

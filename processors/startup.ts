@@ -114,7 +114,9 @@ export async function startIngest(
   checkIdentity(identity, source, {});
 
   const inForce = await journal.inForce();
-  if (inForce?.id !== identity.journal || inForce.generation !== identity.generation) {
+  const same = inForce?.id === identity.journal && inForce.generation === identity.generation;
+  // A journal that came back older than the mark: the source may have forgotten what follows its head.
+  if (!same || inForce.head < mark.seq) {
     return await rebuild(
       context,
       session,
@@ -153,7 +155,7 @@ export async function readCheckpoints(
   });
 }
 
-/** Lanes that the journal cannot bring up to their tails. @throws StopError when checkpoints are missing */
+/** Lanes that the journal cannot bring up to their tails; all of them when a gate is missing. @throws StopError when checkpoints are missing */
 export async function gaps(
   context: PipelineContext,
   session: FencedSession,
@@ -163,6 +165,7 @@ export async function gaps(
   if (checkpoints.includes(undefined)) throw foreignControlKeys(context);
   const snapshot = await context.journal.snapshot(identity.lanes, checkpoints);
   if (!snapshot || snapshot.id !== identity.journal) throw new Raced('the journal was changed');
+  if (await context.journal.hasHole()) return snapshot.views.map((view) => view.lane);
   return lanesWithGap(snapshot.views, checkpoints as number[]);
 }
 
@@ -347,7 +350,8 @@ export async function raiseGeneration(
   const snapshot = await journal.snapshot(identity.lanes, checkpoints);
   if (!snapshot || snapshot.id !== identity.journal) throw new Raced('the journal was changed');
   const behind = snapshot.views
-    .filter((view) => (checkpoints[view.lane] ?? -1) < view.tail)
+    // Above the head: applied, and not read again yet since the journal was made anew. Its position is not where that ends.
+    .filter(({ lane, tail }) => (checkpoints[lane] ?? -1) < tail || (checkpoints[lane] ?? 0) > snapshot.head)
     .map((view) => view.lane);
   if (behind.length > 0) throw new NotDrained(behind);
 

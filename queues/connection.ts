@@ -1,3 +1,4 @@
+import type { Redis } from 'ioredis';
 import type { Endpoint } from '../src/runtime/endpoint.ts';
 
 const RETRY_MS_MAX = 1_000;
@@ -24,4 +25,27 @@ export function queueConnection(endpoint: Endpoint, connectionName: string) {
     retryStrategy: (attempt: number) => Math.min(RETRY_MS_MAX, 20 * 2 ** Math.min(attempt, 6)),
     reconnectOnError: (error: Error) => (error.message.startsWith('READONLY') ? (2 as const) : false),
   };
+}
+
+/**
+ * Lets commands that are issued in one turn of the event loop leave in one write: with many lanes in a process the
+ * system calls cost more than the commands. Order and replies stay as they are.
+ */
+export function coalesceWrites(redis: Redis): void {
+  redis.on('connect', () => {
+    const { stream } = redis;
+    const write = stream.write.bind(stream) as (...args: unknown[]) => boolean;
+    let corked = false;
+    stream.write = ((...args: unknown[]) => {
+      if (!corked) {
+        corked = true;
+        stream.cork();
+        setImmediate(() => {
+          corked = false;
+          stream.uncork();
+        });
+      }
+      return write(...args);
+    }) as typeof stream.write;
+  });
 }

@@ -43,11 +43,12 @@ for i = 0, items - 1 do
       local before = redis.call('HGET', KEYS[1], 'in:' .. where) or '0'
       local log = KEYS[7 + tonumber(where)]
       if commands == '' then
+        -- A marker weighs nothing: nobody reports it as behind, and its gate is counted.
         redis.call('XADD', log, seq .. '-0', 'h', header .. ' ' .. before)
       else
         redis.call('XADD', log, seq .. '-0', 'h', header .. ' ' .. before, 'i', index, 'c', commands)
+        redis.call('HINCRBY', KEYS[1], 'in:' .. where, #commands + #index + 128)
       end
-      redis.call('HINCRBY', KEYS[1], 'in:' .. where, #commands + #index + 128)
       redis.call('HSET', KEYS[1], 'tail:' .. where, seq)
     end
   end

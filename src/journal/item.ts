@@ -25,7 +25,7 @@ export interface LaneItem {
   /** The lane's seq directly before this item. */
   readonly previous: number;
   readonly first: number;
-  /** RESP commands in `commands`, inserted SELECTs included. */
+  /** RESP commands in `commands`, inserted SELECTs included; of a marker the number of lanes of its gate. */
   readonly count: number;
   /** Database in which the bytes start, in which they end, and the highest between. */
   readonly db: number;
@@ -144,6 +144,25 @@ export function readIndex(index: Buffer, first: number | 'gate'): IndexedCommand
     });
   }
   return commands;
+}
+
+/** How many of the RESP commands behind an index are SELECTs that were put in. */
+export function insertedIn(index: Buffer, of: 'lane' | 'gate'): number {
+  let inserted = 0;
+  // A varint ends with the first byte below 128; the flags of a group are in its first one.
+  for (let at = 0; at < index.length; ) {
+    inserted += (index[at] as number) & 1;
+    while ((index[at++] as number) >= 128);
+    if (of === 'lane') continue;
+    let lanes = 0;
+    for (let scale = 1; ; scale *= 128) {
+      const byte = index[at++] ?? 0;
+      lanes += (byte & 127) * scale;
+      if (byte < 128) break;
+    }
+    for (; lanes > 0; lanes--) while ((index[at++] ?? 0) >= 128);
+  }
+  return inserted;
 }
 
 /** The header of an item as text; commit.lua appends `bytesBefore`. */

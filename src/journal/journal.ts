@@ -33,7 +33,9 @@ export interface Round {
 export type CommitOutcome =
   | { readonly kind: 'ok' | 'repeated'; readonly unappliedBytes: number; readonly asleep: readonly number[] }
   | { readonly kind: 'fenced'; readonly by: string }
-  | { readonly kind: 'missing' };
+  | { readonly kind: 'missing' }
+  /** A log holds what the head does not know; it has been reported, and the journal must be made anew. */
+  | { readonly kind: 'damaged' };
 
 export interface JournalStart {
   readonly epoch: number;
@@ -67,6 +69,11 @@ export interface ResumePoint {
   readonly position: string;
   readonly tails: readonly number[];
 }
+
+/** Of a gate that is not closed the watchdog's announcements bring the lanes back well before. */
+const ARRIVALS_KEPT_MS = 60_000;
+
+const LOG_IS_AHEAD = 'is equal or smaller than the target stream top item';
 
 /** The durable log between the source and the lanes: Redis Streams in the queue's Redis, changed by Lua steps only. */
 export class Journal {
@@ -180,7 +187,14 @@ export class Journal {
         ...keys.logs(lanes),
       ],
       args,
-    )) as (string | number)[];
+    ).catch((error: unknown) => {
+      if (error instanceof Error && error.message.includes(LOG_IS_AHEAD)) return 'damaged';
+      throw error;
+    })) as (string | number)[] | 'damaged';
+    if (reply === 'damaged') {
+      await this.reportHole(id, '');
+      return { kind: 'damaged' };
+    }
     if (reply[0] === 'missing') return { kind: 'missing' };
     if (reply[0] === 'fenced') return { kind: 'fenced', by: reply.slice(1).join(' ') };
     return {
@@ -252,6 +266,17 @@ export class Journal {
     return header && bytes && parseGateItem(seq, String(header[1][1]), bytes[1]);
   }
 
+  /** Tells ingest of a gate that a lane has met and that is not in the journal. True if it really is missing. */
+  async reportHole(id: string, gate: number | ''): Promise<boolean> {
+    const { state, gates, gateCommands } = this.keys;
+    return (await runScript(this.#redis, 'hole', [state, gates, gateCommands], [id, gate])) === 1;
+  }
+
+  /** A gate of this journal was found missing. */
+  async hasHole(): Promise<boolean> {
+    return (await this.#redis.hexists(this.keys.state, 'hole')) === 1;
+  }
+
   /** Gates behind `after`, oldest first, without their bytes. */
   async gatesBehind(after: number, itemsMax: number): Promise<GateItem[]> {
     const found = await this.#redis.xrange(this.keys.gates, `(${after}-0`, '+', 'COUNT', itemsMax);
@@ -296,15 +321,38 @@ export class Journal {
     await this.#redis.hset(this.keys.state, `awake:${lane}`, '1');
   }
 
+  /** A gate has executed; the lanes that have more behind it and need a job, or undefined for another journal. */
+  async gateClosed(
+    id: string,
+    gate: { readonly seq: number; readonly lanes: readonly number[] },
+    step: { readonly outBytes: number; readonly applied: number; readonly wakeBelowBytes: number },
+  ): Promise<number[] | undefined> {
+    const { state, counters, room } = this.keys;
+    const closed = gate.lanes.map((lane) => this.keys.closed(lane));
+    const reply = await runScript(
+      this.#redis,
+      'gate-closed',
+      [state, counters, room, this.keys.arrivals(id, gate.seq), ...closed],
+      [id, gate.seq, step.outBytes, step.applied, step.wakeBelowBytes, ...gate.lanes],
+    );
+    return reply === null ? undefined : (reply as string[]).map(Number);
+  }
+
+  /** A lane stands at a marker: is the gate worth a try from here? (arrive.lua) */
+  async arrive(
+    id: string,
+    lane: number,
+    gate: { readonly seq: number; readonly lanes: number },
+    claim: { readonly by: string; readonly ms: number },
+  ): Promise<'try' | 'wait' | 'void'> {
+    const keys = [this.keys.state, this.keys.arrivals(id, gate.seq), this.keys.gateClaim(id, gate.seq)];
+    const args = [id, lane, gate.lanes, claim.by, claim.ms, ARRIVALS_KEPT_MS];
+    return (await runScript(this.#redis, 'arrive', keys, args)) as 'try' | 'wait' | 'void';
+  }
+
   /** False when more was appended behind `tail` meanwhile: the caller goes on. */
   async sleep(id: string, lane: number, tail: number, how: 'idle' | 'gate'): Promise<boolean> {
     return (await runScript(this.#redis, 'sleep', [this.keys.state], [id, lane, tail, how])) === 1;
-  }
-
-  /** Un-parks lanes; their tails, or undefined when the journal is another one. */
-  async unpark(id: string, lanes: readonly number[]): Promise<number[] | undefined> {
-    const reply = await runScript(this.#redis, 'announce', [this.keys.state], [id, ...lanes]);
-    return reply === null ? undefined : (reply as string[]).map(Number);
   }
 
   /** Unapplied bytes; says that ingest waits while they are at or above `limitBytes`. */

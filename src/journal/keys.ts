@@ -61,6 +61,20 @@ export class JournalKeys {
     return Array.from({ length: lanes }, (_, lane) => this.log(lane));
   }
 
+  /** SET: lanes that stand at their marker of this gate */
+  arrivals(id: string, gate: number): string {
+    return `${this.prefix}:arrivals:${id}-${gate}`;
+  }
+
+  /** STREAM of one entry: the last gate that this lane has passed; wakes the lane's job where it waits */
+  closed(lane: number): string {
+    return `${this.prefix}:closed:${lane}`;
+  }
+
+  gateClaim(id: string, gate: number): string {
+    return this.claim(`gate-${id}-${gate}`);
+  }
+
   claim(what: string): string {
     return `${this.prefix}:claim:${what}`;
   }

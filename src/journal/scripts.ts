@@ -3,9 +3,11 @@ import { readFileSync } from 'node:fs';
 import type { Redis } from 'ioredis';
 
 type ScriptName =
-  | 'announce'
+  | 'arrive'
   | 'begin'
   | 'commit'
+  | 'gate-closed'
+  | 'hole'
   | 'orphans'
   | 'pause'
   | 'progress'

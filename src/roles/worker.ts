@@ -2,6 +2,7 @@
 // lanes, registers the process and lets the watchdog look around.
 
 import { randomBytes } from 'node:crypto';
+import { setMaxListeners } from 'node:events';
 import { hostname } from 'node:os';
 import { type Job, Worker } from 'bullmq';
 import { Redis } from 'ioredis';
@@ -12,7 +13,7 @@ import { JobProcessors } from '../../processors/jobs.ts';
 import { LaneProcessor } from '../../processors/lane.ts';
 import { SessionPool } from '../../processors/session-pool.ts';
 import { Watchdog } from '../../processors/watchdog.ts';
-import { queueConnection } from '../../queues/connection.ts';
+import { coalesceWrites, queueConnection } from '../../queues/connection.ts';
 import type { LaneResult } from '../../queues/jobs.ts';
 import { GATE_QUEUE, INGEST_QUEUE, laneQueue } from '../../queues/names.ts';
 import { QueueSet } from '../../queues/queue-set.ts';
@@ -68,6 +69,9 @@ export class WorkerProcess {
     this.#options = options;
     const { name, log } = options;
     this.#redis = this.#connect();
+    coalesceWrites(this.#redis);
+    // One listener for each thing under way; many lanes are many.
+    setMaxListeners(0, this.#abort.signal);
     const journal = new Journal(name, this.#redis);
     const records = new Records(this.#redis, journal.keys);
     const waits = new Waits(this.#redis, journal.keys, this.id);

@@ -172,12 +172,13 @@ export class RoundBuilder {
       swapped: [...new Set(units.flatMap((unit) => unit.swapped))],
       title,
     });
-    for (const lane of lanes) this.#emitMarker(lane, seq, first, timeMs);
+    for (const lane of lanes) this.#emitMarker(lane, { seq, first, timeMs, lanes: lanes.length });
     this.#items.push({ where: 'g', seq, header, index: batch.index.take(), commands: batch.takeCommands() });
     this.#gates.push(seq);
   }
 
-  #emitMarker(lane: number, seq: number, first: number, timeMs: number): void {
+  #emitMarker(lane: number, gate: { seq: number; first: number; timeMs: number; lanes: number }): void {
+    const { seq, first, timeMs } = gate;
     const previous = this.#tails[lane] as number;
     const header = laneHeader({
       kind: 'marker',
@@ -185,7 +186,7 @@ export class RoundBuilder {
       seq,
       previous,
       first,
-      count: 0,
+      count: gate.lanes,
       db: 0,
       dbLast: 0,
       dbMax: 0,

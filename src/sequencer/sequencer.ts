@@ -47,6 +47,8 @@ export type SequencerStep =
 interface Transaction {
   readonly first: number;
   readonly commands: UnitCommand[];
+  /** What was left out of it. Kept until its end: if it stops ingest, it is read again from its MULTI. */
+  readonly letters: { readonly seq: number; readonly record: string; readonly bytes: Buffer }[];
   readonly lanes: Set<number>;
   all: boolean;
   erases: boolean;
@@ -236,16 +238,18 @@ export class Sequencer {
         swapped: [],
         bytes: 0,
         commands: [],
+        letters: [],
         lanes: new Set<number>(),
       };
       this.#transaction = { first: this.#seq, ...empty };
-    } else if (verdict.what === 'EXEC') {
+    } else {
       const transaction = this.#transaction;
       this.#transaction = undefined;
-      if (transaction && transaction.commands.length > 0) this.#builder.add(this.#unitOf(transaction));
-    } else {
-      this.#ignored += this.#transaction?.commands.length ?? 0;
-      this.#transaction = undefined;
+      for (const { seq, record, bytes } of transaction?.letters ?? [])
+        this.#builder.deadLetter(seq, record, bytes);
+      const count = transaction?.commands.length ?? 0;
+      if (verdict.what === 'DISCARD') this.#ignored += count;
+      else if (transaction && count > 0) this.#builder.add(this.#unitOf(transaction));
     }
   }
 
@@ -305,7 +309,9 @@ export class Sequencer {
     const full = { seq: this.#seq, ...poison };
     const decision = this.#options.onPoison(full);
     if (decision.kind === 'stop') throw new Stop(full);
-    this.#builder.deadLetter(full.seq, decision.record, full.bytes);
+    const letter = { seq: full.seq, record: decision.record, bytes: full.bytes };
+    if (this.#transaction) this.#transaction.letters.push(letter);
+    else this.#builder.deadLetter(letter.seq, letter.record, letter.bytes);
   }
 }
 

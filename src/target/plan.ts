@@ -5,7 +5,7 @@
 // A gate's command is judged by its own lanes: all at or above its seq: drop; all below: run; mixed: cannot be.
 
 import { RespScanner } from '../binlog/resp.ts';
-import { type GateItem, type IndexedCommand, type LaneItem, readIndex } from '../journal/item.ts';
+import { type GateItem, type IndexedCommand, insertedIn, type LaneItem, readIndex } from '../journal/item.ts';
 import { selectCommand } from '../sequencer/batch-builder.ts';
 
 /** Bytes to send between MULTI and the checkpoint. */
@@ -185,7 +185,7 @@ class BatchWriter {
     this.#sources.push({ at: this.batch.count, commands: item.commands, index });
     this.batch.parts.push(item.commands);
     this.batch.count += item.count;
-    this.batch.run += item.count;
+    this.batch.run += item.count - insertedIn(item.index, kind ?? 'lane');
     this.batch.dbLast = item.dbLast;
   }
 

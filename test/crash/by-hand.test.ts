@@ -1,3 +1,4 @@
+import { setTimeout as delay } from 'node:timers/promises';
 import { Queue } from 'bullmq';
 import type { Redis } from 'ioredis';
 import { describe, expect, test } from 'vitest';
@@ -111,6 +112,36 @@ const DEEDS: readonly { readonly what: string; readonly deed: (hand: Hand) => Pr
     },
   },
   {
+    what: 'the lists of jobs are something else for a while, so that no job can be added',
+    deed: async ({ redis }) => {
+      for (let at = 0; at < LANES; at++) {
+        await redis.del(`${PREFIX}:lane-${at}:wait`);
+        await redis.set(`${PREFIX}:lane-${at}:wait`, 'not a list');
+      }
+      await delay(400);
+      for (let at = 0; at < LANES; at++) await redis.del(`${PREFIX}:lane-${at}:wait`);
+    },
+  },
+  {
+    what: 'part of the journal is deleted: the gates, then a lane log',
+    deed: async ({ redis }) => {
+      await redis.del(`${PREFIX}:gate-commands`);
+      await delay(400);
+      await redis.del(`${PREFIX}:log:1`);
+    },
+  },
+  {
+    what: 'a lane log holds an item that the head does not know, as after half of a commit',
+    deed: async ({ redis }) => {
+      const head = Number(await redis.hget(`${PREFIX}:journal`, 'head'));
+      const [last] = await redis.xrevrange(`${PREFIX}:log:1`, '+', '-', 'COUNT', 1);
+      const words = String(last?.[1][1]).split(' ');
+      // Far enough away that no lane can take it for its next one.
+      words.splice(2, 2, String(head + 50_000), String(head + 50_001));
+      await redis.xadd(`${PREFIX}:log:1`, `${head + 50_001}-0`, 'h', words.join(' '));
+    },
+  },
+  {
     what: 'the records of pauses are deleted while the flags stay',
     deed: async ({ redis }) => {
       for (let at = 0; at < LANES; at++) await redis.hset(`${PREFIX}:lane-${at}:meta`, 'paused', 'gate');
@@ -120,8 +151,8 @@ const DEEDS: readonly { readonly what: string; readonly deed: (hand: Hand) => Pr
 ];
 
 describe('I8: what is removed by hand in the queue is made good', () => {
-  for (const [half, deeds] of [DEEDS.slice(0, 5), DEEDS.slice(5)].entries()) {
-    test(deeds.map(({ what }) => what).join('; '), { timeout: 120_000 }, async () => {
+  for (const [half, deeds] of [DEEDS.slice(0, 7), DEEDS.slice(7)].entries()) {
+    test(deeds.map(({ what }) => what).join('; '), async () => {
       await using pipeline = await Pipeline.start({ lanes: LANES });
       const workload = { commands: 4000, global: 15, crossing: 80, seed: 801 + half };
       const feed = new Feed(pipeline, await logWorkload(pipeline.oracle.client(), workload));
@@ -151,12 +182,10 @@ describe('I8: what is removed by hand in the queue is made good', () => {
       };
       try {
         for (const { what, deed } of deeds) {
-          await feed.while(0.16, () => deed(hand));
-          const from = performance.now();
+          await feed.while(0.85 / deeds.length, () => deed(hand));
           await pipeline.caughtUp(20_000).catch((error: unknown) => {
             throw new Error(`when ${what}`, { cause: error });
           });
-          console.log(`${what}: caught up ${(performance.now() - from).toFixed(0)} ms later`);
         }
         await feed.rest();
         await pipeline.caughtUp();

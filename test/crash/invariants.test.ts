@@ -237,7 +237,9 @@ describe.concurrent('invariants', () => {
     for (let round = 0; round < 4; round++) {
       await feed.while(0.15, async () => {
         const keys = await queue.keys(`${PREFIX}:*`);
-        for (const key of keys.filter((name) => /:(lane-\d+|gate|ingest|pauses|claim)\b/.test(name))) {
+        for (const key of keys.filter((name) =>
+          /:(lane-\d+|gate|ingest|pauses|claim|arrivals)(:|$)/.test(name),
+        )) {
           if ((key.length + round) % 2 === 0) await queue.del(key);
         }
       });

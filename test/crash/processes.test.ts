@@ -53,7 +53,6 @@ describe('processes of a pipeline come and go', () => {
         await until('the next one holds ingest', () => holderIsOneOf(pipeline, [next]));
         const takeoverMs = performance.now() - asked;
         const { code, ms } = await exited;
-        console.log(`SIGTERM: exit after ${ms.toFixed(0)} ms, takeover after ${takeoverMs.toFixed(0)} ms`);
         expect(code).toBe(0);
         expect(ms).toBeLessThan(10_000);
         expect(takeoverMs).toBeLessThan(3_000);

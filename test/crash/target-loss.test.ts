@@ -33,7 +33,7 @@ describe('the target goes back in time', () => {
         const bytes = await aofBytes(target);
         await until('much is written', async () => (await aofBytes(target)) > bytes + 3_000);
         await target.kill();
-        const lost = await loseAofBehind(target, bytes);
+        const lost = await loseAofBehind(target, bytes, { torn: false });
         expect(lost).toBeGreaterThan(0);
         await delay(100);
         await target.restart();
@@ -45,14 +45,12 @@ describe('the target goes back in time', () => {
 
     // Nothing comes from the source any more: the watchdog must see it.
     await target.kill();
-    await loseAofBehind(target, bytes);
+    await loseAofBehind(target, bytes, { torn: false });
     await target.restart();
-    const from = performance.now();
     await until('the watchdog says so', () =>
       pipeline.workers.some((worker) => worker.output.includes('went back in time')),
     );
     await pipeline.caughtUp();
-    console.log(`idle rollback made good in ${(performance.now() - from).toFixed(0)} ms`);
     expect(await pipeline.differences()).toEqual([]);
   });
 

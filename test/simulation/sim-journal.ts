@@ -83,7 +83,7 @@ export class SimJournal {
       inBytes: Array.from({ length: lanes + 1 }, () => 0),
       logs: Array.from({ length: lanes }, () => []),
       gates: [],
-      positions: start.seq === 0 ? [] : [start],
+      positions: [start],
     };
     return { epoch };
   }
@@ -115,7 +115,7 @@ export class SimJournal {
         log.push(parseLaneItem([Buffer.from(id), item.commands.length === 0 ? fields.slice(0, 2) : fields]));
         state.tails[item.where] = item.seq;
       }
-      state.inBytes[at] = (state.inBytes[at] ?? 0) + itemBytes(item);
+      if (item.commands.length > 0) state.inBytes[at] = (state.inBytes[at] ?? 0) + itemBytes(item);
     }
     state.positions.push({ seq: round.lastSeq, position: round.position, tails: [...state.tails] });
     state.head = round.lastSeq;
