@@ -3,7 +3,9 @@ import type { Snapshot } from '../src/journal/journal.ts';
 import type { LaneView } from '../src/journal/mark.ts';
 import type { PipelineContext } from './context.ts';
 
+/** The watchdog looks further: closed gates behind a lane that stands still must not hide the open ones. */
 const GATES_AHEAD = 64;
+const GATES_AHEAD_OF_WATCHDOG = 4_096;
 
 /**
  * Wakes what has work: a flow for a gate at the front of its lanes, an apply job for each lane that is behind its
@@ -25,7 +27,7 @@ export async function announce(
   const behind = snapshot.views.filter((view) => (checkpoints[view.lane] ?? 0) < view.tail);
   if (behind.length === 0) return snapshot;
   const from = Math.min(...behind.map((view) => checkpoints[view.lane] ?? 0));
-  const gates = await journal.gatesBehind(from, GATES_AHEAD);
+  const gates = await journal.gatesBehind(from, options.everyLane ? GATES_AHEAD_OF_WATCHDOG : GATES_AHEAD);
   const front = frontGates(gates, checkpoints);
   const flows = options.everyLane || queues.flowIsDue() ? front : [];
   const served = new Set(flows.flatMap((gate) => gate.lanes));

@@ -12,11 +12,14 @@ import {
   type LaneResult,
   laneJobSchema,
 } from '../queues/jobs.ts';
+import { sleep } from '../src/runtime/backoff.ts';
 import { AbortedError } from '../src/runtime/errors.ts';
 import type { PipelineContext } from './context.ts';
 import type { GateEnd, GateRunner } from './gate.ts';
 import type { IngestHolder } from './ingest-holder.ts';
 import { type LaneProcessor, LaneStopped } from './lane.ts';
+
+const GIVE_AWAY_MS = 100;
 
 export class JobProcessors {
   readonly #context: PipelineContext;
@@ -25,6 +28,8 @@ export class JobProcessors {
   readonly #signal: AbortSignal;
   /** Lanes that this process works on right now. */
   readonly activeLanes = new Set<number>();
+  /** Lanes that are its fair share; the supervisor keeps it current. */
+  lanesMax = Number.POSITIVE_INFINITY;
 
   constructor(context: PipelineContext, lanes: LaneProcessor, gates: GateRunner, signal: AbortSignal) {
     this.#context = context;
@@ -38,7 +43,10 @@ export class JobProcessors {
     const { lane, kind } = laneJobSchema.parse(job.data);
     this.activeLanes.add(lane);
     try {
-      return await this.#lanes.run(lane, kind, this.#signal);
+      const result = await this.#lanes.run(lane, kind, this.#signal);
+      if (result.ended === 'handed over' && this.activeLanes.size > this.lanesMax)
+        return await this.#giveAway(lane, job, token);
+      return result;
     } catch (error) {
       if (error instanceof LaneStopped) throw new UnrecoverableError(error.message);
       return await this.#handBack(job, token, error);
@@ -67,6 +75,14 @@ export class JobProcessors {
     } catch (error) {
       return await this.#handBack(job, token, error);
     }
+  }
+
+  /** Puts the job back at the head and stays away from it for long enough that another process takes it. */
+  async #giveAway(lane: number, job: Job, token: string | undefined): Promise<never> {
+    this.activeLanes.delete(lane);
+    await job.moveToWait(token);
+    await sleep(GIVE_AWAY_MS, this.#signal).catch(() => {});
+    throw new WaitingError();
   }
 
   /** A clean stop puts the job back at the head, so that another process takes over at once. */

@@ -134,10 +134,25 @@ export async function startIngest(
   const start = await journal.begin(identity.journal, context.workerId);
   if (start === 'fenced' || start === 'missing') throw new Raced('the journal was changed');
 
+  // Between the look at the target and this moment another ingest may have begun anew, and its journal been lost again.
+  const [identityNow] = await session.read([control.identity]);
+  if (identityNow !== identityText) throw new Raced('the identity moved');
+
   const { fingerprint } = await tableFingerprint(identity);
   const routing = routingOf(identity.lanes, fingerprint, options.policy);
   const started = { ...start, journalId: identity.journal, identity };
   if (routing === identity.routing) return started;
+  const checkpoints = await readCheckpoints(context, session, identity);
+  if (checkpoints.some((seq) => (seq ?? 0) > start.head)) {
+    // What is applied beyond the journal was routed the old way, and can only be recognised by reading it that way.
+    throw new StopError(
+      'ROUTING_CHANGED',
+      'the options that route commands (or the command table) changed while the journal was lost',
+      {
+        hint: 'start once with the previous options and --until caught-up, then change them',
+      },
+    );
+  }
   await raiseGeneration(context, session, started, { lanes: identity.lanes, routing });
   throw new Raced('the routing changed');
 }

@@ -52,6 +52,7 @@ export class Watchdog {
     const freed = await queues.freeLanes(step.snapshot.lanes);
     if (freed > 0) log.warn({ freed }, 'queues were stuck: part of their keys was removed');
     await announce(this.#context, step.checkpoints, { everyLane: true });
+    await this.#settle(step);
     await this.#trim(step);
   }
 
@@ -71,6 +72,19 @@ export class Watchdog {
     }
     this.#generation = snapshot.generation;
     this.#seen = checkpoints;
+  }
+
+  /** What is applied weighs nothing any more, also if whoever applied it died before it could say so. */
+  async #settle({ checkpoints, snapshot }: MarkStep): Promise<void> {
+    const { journal, options } = this.#context;
+    const none = { seq: 0, applied: 0, gates: 0, wakeBelowBytes: options.budgetBytes / 2 };
+    const done = snapshot.views.filter((view) => (checkpoints[view.lane] ?? 0) >= view.tail);
+    for (const { lane, inBytes, outBytes } of done) {
+      if (outBytes < inBytes)
+        await journal.progress(snapshot.id, { ...none, where: lane, outBytes: inBytes });
+    }
+    if (done.length === snapshot.lanes && snapshot.gateOutBytes < snapshot.gateInBytes)
+      await journal.progress(snapshot.id, { ...none, where: 'g', outBytes: snapshot.gateInBytes });
   }
 
   /** Drops what is applied for longer than the window, and earlier what exceeds the byte limit. */

@@ -8,7 +8,8 @@ import type { Source } from '../sources/source.ts';
 const SEGMENT_GAP_MAX = 1_024;
 const SLICE_MS = 1_000;
 const LANE_LINGER_MS = 200;
-const GATE_TIMEOUT_MS = 600_000;
+/** A FLUSHALL of a large target may block it for a while; a connection that died unnoticed blocks the gate as long. */
+const GATE_TIMEOUT_MS = 120_000;
 
 /** How `run` and `worker` start a process from the configuration. */
 export function workerOptions(

@@ -27,6 +27,7 @@ import { AbortedError } from '../runtime/errors.ts';
 import { type Logger, safeMessage } from '../runtime/log.ts';
 import type { Source } from '../sources/source.ts';
 import { ControlKeys } from '../target/control.ts';
+import { aliveWorkers } from './registration.ts';
 
 export type Role = 'ingest' | 'lanes' | 'gate';
 
@@ -176,7 +177,7 @@ export class WorkerProcess {
   #laneWorker(lane: number): Worker {
     const worker = this.#worker(laneQueue(lane), (job, token) => this.#jobs.lane(job, token));
     worker.on('completed', (_, result: LaneResult) => {
-      // Only now: added while the job was active, the follow-up would stay with this process.
+      // Only now: a follow-up that is added while the job is active goes to the same process at once.
       if (result.ended !== 'handed over') return;
       this.queues.addApply(lane, result.to + 1, result.to + 1).catch(() => {});
     });
@@ -240,7 +241,11 @@ export class WorkerProcess {
       atMs: Date.now(),
       ...(this.#holder?.view ? { ingest: this.#holder.view } : {}),
     };
-    await this.#redis.hset(this.context.journal.keys.workers, this.id, JSON.stringify(registration));
+    const { workers } = this.context.journal.keys;
+    await this.#redis.hset(workers, this.id, JSON.stringify(registration));
+    const alive = await aliveWorkers(this.#redis, this.context.journal.keys, Date.now());
+    const sharing = alive.filter((worker) => worker.roles.includes('lanes')).length;
+    this.#jobs.lanesMax = Math.ceil(this.#lanes.length / Math.max(1, sharing));
   }
 
   #connect(): Redis {
