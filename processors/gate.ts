@@ -149,9 +149,6 @@ export class GateRunner {
       }
       // Not by a timer: a gate that waits for a reply which never comes must let others help.
       await redis.set(claim, this.#context.workerId, 'PX', CLAIM_MS);
-      // Once per attempt, not by a timer: an attempt that hangs on a dead connection must not keep helpers out.
-      const claim = journal.keys.gateClaim(attempt.journalId, attempt.item.seq);
-      await redis.set(claim, workerId, 'PX', CLAIM_MS);
       if (step.retryAfter === 'now') continue;
       await sleep((step.retryAfter === 'backoff' ? backoff : slow).next(), attempt.signal);
     }
