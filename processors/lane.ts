@@ -113,6 +113,8 @@ class LaneTurn {
   #progress: Promise<void> = Promise.resolve();
   /** Replies were read by this turn, or are known to be unread, through this seq. */
   #accounted = -1;
+  /** The target refuses; the lane is tried in place for as long as that takes. */
+  #waits = false;
   /** Gate whose end woke this job where it waited. */
   #signalled = 0;
   checkpoint: Checkpoint;
@@ -154,6 +156,8 @@ class LaneTurn {
   async close(): Promise<void> {
     this.#blocking?.disconnect();
     await this.#progress.catch(() => {});
+    // Whoever works on the lane next says for itself whether it waits.
+    if (this.#waits) await this.#context.waits.end(`lane:${this.#options.lane}`).catch(() => {});
     const session = this.#session;
     if (!session) return;
     try {
@@ -171,7 +175,7 @@ class LaneTurn {
     const { options, now, waits } = this.#context;
     for (;;) {
       if (signal.aborted) throw new AbortedError();
-      if (now() >= this.#options.deadlineMs) return 'handed over';
+      if (now() >= this.#options.deadlineMs && !this.#waits) return 'handed over';
       const plan = planChunk(this.#items, this.checkpoint, session.db, {
         bytesMax: options.chunkBytesMax,
         skips,
@@ -192,7 +196,9 @@ class LaneTurn {
       } else {
         const outcome = await this.#commit(session, plan);
         if (outcome !== 'committed') return outcome;
-        if (await waits.end(`lane:${lane}`)) this.#context.log.info({ lane }, 'the lane goes on');
+        if (this.#waits && (await waits.end(`lane:${lane}`)))
+          this.#context.log.info({ lane }, 'the lane goes on');
+        this.#waits = false;
         this.#backoff.reset();
         this.#slow.reset();
       }
@@ -558,6 +564,7 @@ class LaneTurn {
     if (error instanceof ReplyError) {
       const code = refusalCode(error);
       const hint = refusalHint(code);
+      this.#waits = true;
       if (await waits.begin(`lane:${lane}`, code, hint, now()))
         log.warn({ lane, queue: laneQueue(lane), code }, `the lane waits: ${hint}`);
     } else if (!(error instanceof ConnectionLost)) {
