@@ -13,19 +13,10 @@ import { type Identity, type Mark, parseIdentity, parseMark } from '../src/targe
 import { ReplyError } from '../src/target/replies.ts';
 import type { FencedSession } from '../src/target/session.ts';
 import type { PipelineContext } from './context.ts';
+import { NotDrained, Raced, raiseGeneration, readCheckpoints, type Started } from './generation.ts';
 import { type ClassifierPolicy, type IngestLimits, IngestLoop, stopIngest } from './ingest.ts';
 import { moveMark } from './mark.ts';
-import {
-  gaps,
-  type IngestOptions,
-  NotDrained,
-  Raced,
-  raiseGeneration,
-  readCheckpoints,
-  routingOf,
-  type Started,
-  startIngest,
-} from './startup.ts';
+import { gaps, type IngestOptions, routingOf, startIngest } from './startup.ts';
 import { databasesOf } from './target-data.ts';
 
 export type HolderEnd = 'stopped' | 'superseded' | 'paused';

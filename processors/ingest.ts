@@ -19,8 +19,8 @@ import type { Entry, Source } from '../src/sources/source.ts';
 import { RESERVED_PREFIX } from '../src/target/control.ts';
 import type { PipelineContext } from './context.ts';
 import { announceAll } from './gate.ts';
+import type { Started } from './generation.ts';
 import { stopPlace } from './poison.ts';
-import type { Started } from './startup.ts';
 
 export interface IngestLimits {
   readonly roundBytesMax: number;

@@ -17,7 +17,8 @@ import { AbortedError } from '../src/runtime/errors.ts';
 import type { PipelineContext } from './context.ts';
 import type { GateEnd, GateRunner } from './gate.ts';
 import type { IngestHolder } from './ingest-holder.ts';
-import { type LaneProcessor, LaneStopped } from './lane.ts';
+import type { LaneProcessor } from './lane.ts';
+import { LaneStopped } from './lane-turn.ts';
 
 const GIVE_AWAY_MS = 100;
 

@@ -92,9 +92,16 @@ export class IndexWriter {
     }
   }
 
+  /** Undefined stands for all lanes of the gate. */
   addLanes(lanes: readonly number[] | undefined): void {
     this.#varint(lanes?.length ?? 0);
     for (const lane of lanes ?? []) this.#varint(lane);
+  }
+
+  /** The same as `addLanes([lane])`. */
+  addLane(lane: number): void {
+    this.#varint(1);
+    this.#varint(lane);
   }
 
   take(): Buffer {

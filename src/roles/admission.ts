@@ -3,7 +3,8 @@
 // answer yet are waited for.
 
 import type { PipelineContext } from '../../processors/context.ts';
-import { admitTarget, checkIdentity, emptiedTarget, Raced } from '../../processors/startup.ts';
+import { Raced } from '../../processors/generation.ts';
+import { admitTarget, checkIdentity, emptiedTarget } from '../../processors/startup.ts';
 import { Backoff, sleep } from '../runtime/backoff.ts';
 import { AbortedError, ConfigurationError, StopError } from '../runtime/errors.ts';
 import { safeMessage } from '../runtime/log.ts';

@@ -1,6 +1,9 @@
 import { encodeCommand } from '../binlog/resp.ts';
 import { IndexWriter } from '../journal/item.ts';
+import type { Origin } from './command-list.ts';
+import type { Lanes } from './lane-set.ts';
 
+const NOTHING: Buffer = Buffer.alloc(0);
 const selects = new Map<number, Buffer>();
 
 /** `SELECT db` as RESP, made once per database. */
@@ -26,6 +29,10 @@ export class BatchBuilder {
   timeMs = 0;
   #bytes = Buffer.allocUnsafeSlow(16 * 1024);
   #length = 0;
+  /** [runStart, runEnd) of `run` is still to be copied. */
+  #run = NOTHING;
+  #runStart = 0;
+  #runEnd = 0;
   readonly #ofGate: boolean;
 
   /** A gate's index counts from 0: its `first` may be a MULTI, which is no command of the index. */
@@ -37,32 +44,30 @@ export class BatchBuilder {
     return this.#length;
   }
 
-  /** `lanes` is given for the gate log only, where undefined stands for all lanes of the gate. */
-  add(
-    source: Buffer,
-    start: number,
-    end: number,
-    seq: number,
-    db: number,
-    timeMs: number,
-    continues: boolean,
-    lanes?: readonly number[] | 'all',
-  ): void {
-    if (this.count === 0) this.#begin(seq, db, timeMs);
-    let tied = continues;
+  /** [start, end) of the origin's buffer, which must not change before `takeCommands`. `lanes`: gate log only. */
+  add(origin: Origin, start: number, end: number, seq: number, tied: boolean, lanes?: Lanes): void {
+    const { buffer, db } = origin;
+    if (this.count === 0) this.#begin(seq, db, origin.timeMs);
+    let continues = tied;
     if (db !== this.dbLast) {
-      this.#write(selectCommand(db), 0, -1);
-      this.#register(seq, true, tied, lanes);
+      const select = selectCommand(db);
+      this.#write(select, 0, select.length);
+      this.#register(seq, true, continues, lanes);
       this.dbLast = db;
       if (db > this.dbMax) this.dbMax = db;
-      tied = true;
+      continues = true;
     }
-    this.#write(source, start, end);
-    this.#register(seq, false, tied, lanes);
+    this.#write(buffer, start, end);
+    this.#register(seq, false, continues, lanes);
     this.last = seq;
   }
 
   takeCommands(): Buffer {
+    this.#copyRun();
+    // The source's buffer is not held longer than needed.
+    this.#run = NOTHING;
+    this.#runStart = 0;
+    this.#runEnd = 0;
     const taken = Buffer.from(this.#bytes.subarray(0, this.#length));
     this.#length = 0;
     this.count = 0;
@@ -80,26 +85,34 @@ export class BatchBuilder {
     this.timeMs = timeMs;
   }
 
-  #register(
-    seq: number,
-    inserted: boolean,
-    continues: boolean,
-    lanes: readonly number[] | 'all' | undefined,
-  ): void {
+  #register(seq: number, inserted: boolean, continues: boolean, lanes: Lanes | undefined): void {
     this.count++;
     this.index.add(seq, inserted, continues);
-    if (lanes !== undefined) this.index.addLanes(lanes === 'all' ? undefined : lanes);
+    if (lanes === undefined) return;
+    if (typeof lanes === 'number') this.index.addLane(lanes);
+    else this.index.addLanes(lanes === 'all' ? undefined : lanes);
   }
 
+  /** What stands together in the source is copied together. */
   #write(source: Buffer, start: number, end: number): void {
-    const stop = end < 0 ? source.length : end;
-    const needed = this.#length + stop - start;
+    if (source === this.#run && start === this.#runEnd) {
+      this.#runEnd = end;
+      return;
+    }
+    this.#copyRun();
+    this.#run = source;
+    this.#runStart = start;
+    this.#runEnd = end;
+  }
+
+  #copyRun(): void {
+    const needed = this.#length + this.#runEnd - this.#runStart;
     if (needed > this.#bytes.length) {
       const larger = Buffer.allocUnsafeSlow(Math.max(needed, this.#bytes.length * 2));
       this.#bytes.copy(larger, 0, 0, this.#length);
       this.#bytes = larger;
     }
-    source.copy(this.#bytes, this.#length, start, stop);
+    this.#run.copy(this.#bytes, this.#length, this.#runStart, this.#runEnd);
     this.#length = needed;
   }
 }

@@ -1,7 +1,7 @@
 // Commands as places in the buffers that they came in: nothing is copied, and nothing is made per command.
 //
-// A command is five numbers of one growing array. What many commands in a row share (their buffer, database
-// and time; their lanes) stands once beside it. `clear` lets the buffers go and keeps the room.
+// A command is six numbers of one growing array. What many commands share (their buffer, database and time; the
+// lanes of crossing ones) stands beside it. `clear` lets the buffers go and keeps the room.
 
 import type { Lanes } from './lane-set.ts';
 
@@ -12,36 +12,41 @@ export interface Origin {
   readonly timeMs: number;
 }
 
-const FIELDS = 5;
+const FIELDS = 6;
 const START = 1;
 const END = 2;
 const ORIGIN = 3;
+/** One lane, or below 0 for a place among the sets of lanes. */
 const LANES = 4;
+const TIED = 5;
 const COMMANDS_INITIAL = 256;
 /** Room for more than this is given back. */
 const COMMANDS_KEPT_MAX = 64 * 1024;
 
 export class CommandList {
   count = 0;
-  /** Of the commands together. */
-  bytes = 0;
   #numbers = new Float64Array(COMMANDS_INITIAL * FIELDS);
-  readonly #origins: Origin[] = [];
-  readonly #lanes: Lanes[] = [];
+  #origins: Origin[] = [];
+  #laneSets: Exclude<Lanes, number>[] = [];
+  #origin: Origin | undefined;
+  #laneSet: Lanes | undefined;
 
-  add(origin: Origin, start: number, end: number, seq: number, lanes: Lanes): void {
-    if (this.#origins.at(-1) !== origin) this.#origins.push(origin);
-    if (this.#lanes.at(-1) !== lanes) this.#lanes.push(lanes);
+  /** `tied`: belongs to the same MULTI ... EXEC as the one before it. */
+  add(origin: Origin, start: number, end: number, seq: number, lanes: Lanes, tied: boolean): void {
     const at = this.count * FIELDS;
     if (at === this.#numbers.length) this.#grow();
+    if (origin !== this.#origin) {
+      this.#origins.push(origin);
+      this.#origin = origin;
+    }
     const numbers = this.#numbers;
     numbers[at] = seq;
     numbers[at + START] = start;
     numbers[at + END] = end;
     numbers[at + ORIGIN] = this.#origins.length - 1;
-    numbers[at + LANES] = this.#lanes.length - 1;
+    numbers[at + LANES] = typeof lanes === 'number' ? lanes : this.#placeOf(lanes);
+    numbers[at + TIED] = tied ? 1 : 0;
     this.count++;
-    this.bytes += end - start;
   }
 
   seq(at: number): number {
@@ -61,16 +66,30 @@ export class CommandList {
   }
 
   lanes(at: number): Lanes {
-    return this.#lanes[this.#numbers[at * FIELDS + LANES] as number] as Lanes;
+    const lanes = this.#numbers[at * FIELDS + LANES] as number;
+    return lanes >= 0 ? lanes : (this.#laneSets[-1 - lanes] as Lanes);
+  }
+
+  tied(at: number): boolean {
+    return this.#numbers[at * FIELDS + TIED] === 1;
   }
 
   clear(): void {
     this.count = 0;
-    this.bytes = 0;
-    this.#origins.length = 0;
-    this.#lanes.length = 0;
+    this.#origins = [];
+    this.#laneSets = [];
+    this.#origin = undefined;
+    this.#laneSet = undefined;
     if (this.#numbers.length > COMMANDS_KEPT_MAX * FIELDS)
       this.#numbers = new Float64Array(COMMANDS_INITIAL * FIELDS);
+  }
+
+  #placeOf(lanes: Exclude<Lanes, number>): number {
+    if (lanes !== this.#laneSet) {
+      this.#laneSets.push(lanes);
+      this.#laneSet = lanes;
+    }
+    return -this.#laneSets.length;
   }
 
   #grow(): void {

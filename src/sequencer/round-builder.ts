@@ -1,14 +1,18 @@
-// Turns routed units into the items of a round.
+// Turns routed commands into the items of a round.
 //
-// Keyed units go into their lane's open batch. A crossing unit opens a segment; units behind it are held back
+// Keyed commands go into their lane's open batch. A crossing unit opens a segment; what follows is held back
 // for a moment: if another crossing unit follows within reach, everything between them joins the segment and
 // one gate serves them all (serial speed instead of one rendezvous each); if not, the segment is closed as a
 // gate and what was held back goes into the lanes behind the markers.
+// Until `take`, bytes may be copied from the source's buffers: they must not change in between.
 
 import { gateHeader, laneHeader } from '../journal/item.ts';
 import type { Round, RoundItem } from '../journal/journal.ts';
 import { BatchBuilder } from './batch-builder.ts';
-import { crosses, type Unit } from './unit.ts';
+import type { CommandList, Origin } from './command-list.ts';
+import { LaneUnion } from './lane-set.ts';
+import { Segment } from './segment.ts';
+import type { Unit } from './unit.ts';
 
 export interface RoundLimits {
   /** A segment's commands, bytes. A single unit may be larger. */
@@ -19,14 +23,6 @@ export interface RoundLimits {
 
 const NOTHING = Buffer.alloc(0);
 
-interface Segment {
-  units: Unit[];
-  bytes: number;
-  /** Units behind the last crossing one. */
-  held: Unit[];
-  heldBytes: number;
-}
-
 export class RoundBuilder {
   readonly #lanes: number;
   readonly #generation: string;
@@ -35,8 +31,9 @@ export class RoundBuilder {
   readonly #gateBatch = new BatchBuilder('gate');
   /** Last seq of each lane that has left in an item. */
   readonly #tails: number[];
+  readonly #segment = new Segment();
+  readonly #union: LaneUnion;
   #items: RoundItem[] = [];
-  #segment: Segment | undefined;
   #bytes = 0;
   #gates: number[] = [];
 
@@ -46,6 +43,7 @@ export class RoundBuilder {
     this.#limits = limits;
     this.#tails = [...tails];
     this.#batches = tails.map(() => new BatchBuilder('lane'));
+    this.#union = new LaneUnion(tails.length);
   }
 
   /** Bytes gathered since the last `take`. */
@@ -53,30 +51,28 @@ export class RoundBuilder {
     return this.#bytes;
   }
 
-  /** True while plain single-key commands may go straight to `plain`. */
-  get acceptsPlain(): boolean {
-    return this.#segment === undefined;
-  }
-
-  /** The hot path: one single-key command as it stands in the source's buffer. */
-  plain(
-    lane: number,
-    source: Buffer,
-    start: number,
-    end: number,
-    seq: number,
-    db: number,
-    timeMs: number,
-  ): void {
-    (this.#batches[lane] as BatchBuilder).add(source, start, end, seq, db, timeMs, false);
+  /** The hot path: one single-key command, [start, end) of its origin's buffer. Allocates nothing. */
+  plain(lane: number, origin: Origin, start: number, end: number, seq: number): void {
     this.#bytes += end - start;
+    if (this.#segment.isOpen) {
+      this.#segment.hold(origin, start, end, seq, lane);
+      this.#closeSegmentIfFull();
+    } else {
+      (this.#batches[lane] as BatchBuilder).add(origin, start, end, seq, false);
+    }
   }
 
+  /** A crossing command or a transaction. */
   add(unit: Unit): void {
     this.#bytes += unit.bytes;
-    if (crosses(unit)) this.#addCrossing(unit);
-    else if (this.#segment) this.#hold(unit, this.#segment);
-    else this.#addToLane(unit);
+    if (typeof unit.lanes !== 'number') {
+      this.#addCrossing(unit);
+    } else if (this.#segment.isOpen) {
+      this.#segment.holdUnit(unit);
+      this.#closeSegmentIfFull();
+    } else {
+      this.#addToLanes(unit.commands, 0);
+    }
   }
 
   deadLetter(seq: number, record: string, bytes: Buffer): void {
@@ -100,62 +96,43 @@ export class RoundBuilder {
   }
 
   #addCrossing(unit: Unit): void {
-    const open = this.#segment;
-    if (open && open.bytes + open.heldBytes + unit.bytes <= this.#limits.segmentBytesMax) {
-      open.units.push(...open.held, unit);
-      open.bytes += open.heldBytes + unit.bytes;
-      open.held = [];
-      open.heldBytes = 0;
-      return;
+    if (this.#segment.bytes + unit.bytes > this.#limits.segmentBytesMax) this.#closeSegment();
+    this.#segment.join(unit);
+  }
+
+  #closeSegmentIfFull(): void {
+    const { heldUnits, bytes } = this.#segment;
+    const tooFar = heldUnits > this.#limits.segmentGapMax;
+    if (tooFar || bytes > this.#limits.segmentBytesMax) this.#closeSegment();
+  }
+
+  /** Commands of one lane each. */
+  #addToLanes(commands: CommandList, from: number): void {
+    for (let at = from; at < commands.count; at++) {
+      const batch = this.#batches[commands.lanes(at) as number] as BatchBuilder;
+      batch.add(
+        commands.origin(at),
+        commands.start(at),
+        commands.end(at),
+        commands.seq(at),
+        commands.tied(at),
+      );
     }
-    this.#closeSegment();
-    this.#segment = { units: [unit], bytes: unit.bytes, held: [], heldBytes: 0 };
-  }
-
-  #hold(unit: Unit, segment: Segment): void {
-    segment.held.push(unit);
-    segment.heldBytes += unit.bytes;
-    const tooFar = segment.held.length > this.#limits.segmentGapMax;
-    if (tooFar || segment.bytes + segment.heldBytes > this.#limits.segmentBytesMax) this.#closeSegment();
-  }
-
-  #addToLane(unit: Unit): void {
-    const batch = this.#batches[(unit.lanes as readonly number[])[0] as number] as BatchBuilder;
-    unit.commands.forEach((command, at) => {
-      batch.add(command.bytes, 0, command.bytes.length, command.seq, command.db, unit.timeMs, at > 0);
-    });
   }
 
   #closeSegment(): void {
     const segment = this.#segment;
-    if (!segment) return;
-    this.#segment = undefined;
-    this.#emitGate(segment.units);
-    for (const unit of segment.held) this.#addToLane(unit);
+    if (!segment.isOpen) return;
+    this.#emitGate(segment);
+    this.#addToLanes(segment.commands, segment.joined);
+    segment.clear();
   }
 
-  #emitGate(units: readonly Unit[]): void {
-    const lanes = this.#union(units);
-    for (const lane of lanes) this.#closeBatch(lane);
+  #emitGate(segment: Segment): void {
     const batch = this.#gateBatch;
-    for (const unit of units) {
-      unit.commands.forEach((command, at) => {
-        batch.add(
-          command.bytes,
-          0,
-          command.bytes.length,
-          command.seq,
-          command.db,
-          unit.timeMs,
-          at > 0,
-          unit.lanes,
-        );
-      });
-    }
-    const seq = (units.at(-1) as Unit).seq;
-    const first = (units[0] as Unit).first;
-    const crossing = units.filter(crosses);
-    const title = `${crossing[0]?.title}${crossing.length > 1 ? ` +${crossing.length - 1}` : ''}`;
+    const lanes = this.#gather(segment);
+    for (const lane of lanes) this.#closeBatch(lane);
+    const { seq, first, erases, title } = segment;
     const { count, db, dbLast, dbMax, timeMs } = batch;
     const header = gateHeader({
       generation: this.#generation,
@@ -168,13 +145,30 @@ export class RoundBuilder {
       dbLast,
       dbMax,
       timeMs,
-      erases: units.some((unit) => unit.erases),
-      swapped: [...new Set(units.flatMap((unit) => unit.swapped))],
+      erases,
+      swapped: [...segment.swapped],
       title,
     });
     for (const lane of lanes) this.#emitMarker(lane, { seq, first, timeMs, lanes: lanes.length });
     this.#items.push({ where: 'g', seq, header, index: batch.index.take(), commands: batch.takeCommands() });
     this.#gates.push(seq);
+  }
+
+  /** Fills the gate's batch with what is in the segment; returns the lanes of all of it. */
+  #gather({ commands, joined }: Segment): number[] {
+    for (let at = 0; at < joined; at++) {
+      const lanes = commands.lanes(at);
+      this.#union.add(lanes);
+      this.#gateBatch.add(
+        commands.origin(at),
+        commands.start(at),
+        commands.end(at),
+        commands.seq(at),
+        commands.tied(at),
+        lanes,
+      );
+    }
+    return this.#union.take();
   }
 
   #emitMarker(lane: number, gate: { seq: number; first: number; timeMs: number; lanes: number }): void {
@@ -221,14 +215,5 @@ export class RoundBuilder {
       commands: batch.takeCommands(),
     });
     this.#tails[lane] = last;
-  }
-
-  #union(units: readonly Unit[]): number[] {
-    const lanes = new Set<number>();
-    for (const unit of units) {
-      if (unit.lanes === 'all') return Array.from({ length: this.#lanes }, (_, lane) => lane);
-      for (const lane of unit.lanes) lanes.add(lane);
-    }
-    return [...lanes].sort((a, b) => a - b);
   }
 }

@@ -6,17 +6,20 @@
 // commands the same numbers, and what is applied is recognised by number alone.
 // No round, item or segment cuts a MULTI ... EXEC.
 
-import type { Classifier, Verdict } from '../binlog/classify.ts';
+import { equalsUpper, upperText } from '../binlog/ascii.ts';
+import type { AllVerdict, Classifier, ContextVerdict, KeyedVerdict } from '../binlog/classify.ts';
 import type { CommandTable } from '../binlog/command-table.ts';
 import { laneOf, slotOf } from '../binlog/lane-map.ts';
 import { formatKey } from '../binlog/quoting.ts';
 import { encodeCommand, RespError, RespScanner } from '../binlog/resp.ts';
 import { rewriteFor } from '../binlog/rewrite.ts';
-import { splitByLane } from '../binlog/split.ts';
+import { type Splittable, splitByLane } from '../binlog/split.ts';
 import type { Round } from '../journal/journal.ts';
 import type { Entry } from '../sources/source.ts';
+import type { Origin } from './command-list.ts';
+import { joined, type Lanes } from './lane-set.ts';
 import { RoundBuilder, type RoundLimits } from './round-builder.ts';
-import type { Poison, Unit, UnitCommand } from './unit.ts';
+import { type Poison, Unit } from './unit.ts';
 
 export interface SequencerOptions {
   readonly table: CommandTable;
@@ -44,17 +47,17 @@ export type SequencerStep =
     }
   | { readonly kind: 'poison'; readonly poison: Poison; readonly position: string };
 
-interface Transaction {
-  readonly first: number;
-  readonly commands: UnitCommand[];
-  /** What was left out of it. Kept until its end: if it stops ingest, it is read again from its MULTI. */
-  readonly letters: { readonly seq: number; readonly record: string; readonly bytes: Buffer }[];
-  readonly lanes: Set<number>;
-  all: boolean;
-  erases: boolean;
-  swapped: number[];
-  bytes: number;
+interface Letter {
+  readonly seq: number;
+  readonly record: string;
+  readonly bytes: Buffer;
 }
+
+const MULTI = Buffer.from('MULTI');
+const EXEC = Buffer.from('EXEC');
+const DISCARD = Buffer.from('DISCARD');
+
+type RoutedVerdict = KeyedVerdict | AllVerdict;
 
 class Stop extends Error {
   readonly poison: Poison;
@@ -71,10 +74,14 @@ export class Sequencer {
   readonly #scanner = new RespScanner();
   #seq: number;
   #headOfRound: number;
-  #db = 0;
-  #timeMs = 0;
+  /** The entry under the scanner, and the database that holds in it. */
+  #origin: Origin = { buffer: Buffer.alloc(0), db: 0, timeMs: 0 };
   #ignored = 0;
-  #transaction: Transaction | undefined;
+  readonly #unit = new Unit();
+  /** Between MULTI and EXEC; what is between them is gathered in `#unit`. */
+  #inTransaction = false;
+  /** What was left out of the transaction. Kept until its end: if it stops ingest, it is read again from its MULTI. */
+  #letters: Letter[] = [];
 
   constructor(options: SequencerOptions) {
     this.#options = options;
@@ -105,8 +112,7 @@ export class Sequencer {
   }
 
   *#entry(entry: Entry): Generator<SequencerStep, 'taken' | 'stopped'> {
-    this.#db = entry.db;
-    this.#timeMs = entry.timeMs;
+    this.#origin = { buffer: entry.resp, db: entry.db, timeMs: entry.timeMs };
     let taken = 0;
     // Where the round can end if this command is refused: in front of it, or of the MULTI that it is in.
     let safe = { taken: 0, seq: this.#seq };
@@ -126,7 +132,7 @@ export class Sequencer {
         }
         this.#seq++;
         this.#command();
-        if (this.#transaction) continue;
+        if (this.#inTransaction) continue;
         safe = { taken, seq: this.#seq };
         if (
           this.#builder.bytes >= this.#options.limits.roundBytesMax &&
@@ -138,7 +144,8 @@ export class Sequencer {
       return 'taken';
     } catch (error) {
       if (!(error instanceof Stop)) throw error;
-      this.#transaction = undefined;
+      this.#inTransaction = false;
+      this.#letters = [];
       this.#seq = safe.seq;
       const position = this.#options.positionInside(entry, Math.max(safe.taken, entry.skip));
       if (this.#seq > this.#headOfRound) yield this.#close(position);
@@ -148,7 +155,7 @@ export class Sequencer {
   }
 
   #close(position: string): SequencerStep {
-    const { round, gates } = this.#builder.take(this.#seq, position, this.#timeMs, this.#ignored);
+    const { round, gates } = this.#builder.take(this.#seq, position, this.#origin.timeMs, this.#ignored);
     const commands = this.#seq - this.#headOfRound;
     this.#ignored = 0;
     this.#headOfRound = this.#seq;
@@ -162,13 +169,12 @@ export class Sequencer {
     const spec = table.lookup(buffer, argStart[0] as number, argEnd[0] as number);
     if (
       spec !== undefined &&
-      this.#transaction === undefined &&
-      this.#builder.acceptsPlain &&
-      this.#db < this.#options.databases &&
+      this.#origin.db < this.#options.databases &&
       classifier.passesPlain(spec, this.#scanner)
     ) {
       const lane = laneOf(slotOf(buffer, argStart[1] as number, argEnd[1] as number), this.#lanes);
-      this.#builder.plain(lane, buffer, start, end, this.#seq, this.#db, this.#timeMs);
+      if (this.#inTransaction) this.#addToTransaction(this.#origin, start, end, lane);
+      else this.#builder.plain(lane, this.#origin, start, end, this.#seq);
       return;
     }
     const verdict = classifier.classify(this.#scanner);
@@ -178,124 +184,114 @@ export class Sequencer {
     else this.#routed(verdict);
   }
 
-  #routed(verdict: Extract<Verdict, { kind: 'keyed' | 'all' }>): void {
-    const { databases } = this.#options;
-    const dbs = [this.#db, ...verdict.databases];
-    const outside = dbs.find((db) => db >= databases);
+  #routed(verdict: RoutedVerdict): void {
+    const outside = this.#databaseOutside(verdict);
     if (outside !== undefined) {
-      this.#refuseCommand(
-        'DB_OUT_OF_RANGE',
-        `database ${outside} does not exist at the target, which has ${databases}`,
-      );
+      const { databases } = this.#options;
+      const reason = `database ${outside} does not exist at the target, which has ${databases}`;
+      this.#refuseCommand('DB_OUT_OF_RANGE', reason);
       return;
     }
-    const scanner = this.#scanner;
-    const name = verdict.spec.name;
-    const rewritten =
-      verdict.kind === 'keyed' && verdict.rewrite
-        ? rewriteFor(name, scanner.args(), this.#timeMs)
-        : undefined;
-    const bytes = rewritten
-      ? encodeCommand(rewritten)
-      : Buffer.from(scanner.buffer.subarray(scanner.start, scanner.end));
-    // A script may flush as well: then, too, the control keys are written again.
-    const erases = verdict.kind === 'all' && (verdict.erases !== 'nothing' || verdict.reason === 'script');
-    const swapped = verdict.kind === 'all' && verdict.erases === 'swap' ? [...verdict.databases] : [];
-    const lanes = verdict.kind === 'all' ? ('all' as const) : this.#lanesOf(verdict.keys);
-    if (this.#transaction) {
-      this.#addToTransaction(this.#transaction, lanes, bytes, erases, swapped);
+    const lanes = verdict.kind === 'all' ? 'all' : this.#lanesOf(verdict.keys);
+    const split = verdict.kind === 'keyed' && typeof lanes !== 'number' ? verdict.split : undefined;
+    if (split !== undefined && !this.#inTransaction) {
+      this.#addSplit(split);
       return;
     }
-    const unit = { seq: this.#seq, first: this.#seq, timeMs: this.#timeMs, erases, swapped, title: name };
-    if (verdict.kind === 'keyed' && verdict.split !== undefined && lanes !== 'all' && lanes.length > 1) {
-      for (const part of splitByLane(scanner.args(), verdict.split, this.#lanes)) {
-        const partBytes = encodeCommand(part.args);
-        const command = { seq: this.#seq, db: this.#db, bytes: partBytes };
-        this.#builder.add({ ...unit, lanes: [part.lane], commands: [command], bytes: partBytes.length });
-      }
+    const origin = this.#rewritten(verdict);
+    const start = origin === this.#origin ? this.#scanner.start : 0;
+    const end = origin === this.#origin ? this.#scanner.end : origin.buffer.length;
+    if (!this.#inTransaction && typeof lanes === 'number') {
+      this.#builder.plain(lanes, origin, start, end, this.#seq);
       return;
     }
-    this.#builder.add({
-      ...unit,
-      lanes,
-      commands: [{ seq: this.#seq, db: this.#db, bytes }],
-      bytes: bytes.length,
-    });
+    const unit = this.#unit;
+    if (!this.#inTransaction) {
+      unit.begin(this.#seq, verdict.spec.name);
+      unit.add(origin, start, end, this.#seq, lanes);
+    } else if (!this.#addToTransaction(origin, start, end, lanes)) {
+      return;
+    }
+    if (verdict.kind === 'all') {
+      // A script may flush as well: then, too, the control keys are written again.
+      if (verdict.erases !== 'nothing' || verdict.reason === 'script') unit.erases = true;
+      if (verdict.erases === 'swap') unit.swapped = [...unit.swapped, ...verdict.databases];
+    }
+    if (!this.#inTransaction) this.#builder.add(unit);
   }
 
-  #lanesOf(keys: readonly Buffer[]): number[] {
-    const lanes = new Set(keys.map((key) => laneOf(slotOf(key, 0, key.length), this.#lanes)));
-    return [...lanes].sort((a, b) => a - b);
+  #databaseOutside(verdict: RoutedVerdict): number | undefined {
+    const { databases } = this.#options;
+    if (this.#origin.db >= databases) return this.#origin.db;
+    return verdict.databases.find((db) => db >= databases);
   }
 
-  #context(verdict: Extract<Verdict, { kind: 'context' }>): void {
+  /** The origin of the command under the scanner: the entry, or a buffer of its own if it is rewritten. */
+  #rewritten(verdict: RoutedVerdict): Origin {
+    if (verdict.kind === 'all' || !verdict.rewrite) return this.#origin;
+    const args = rewriteFor(verdict.spec.name, this.#scanner.args(), this.#origin.timeMs);
+    return args === undefined ? this.#origin : { ...this.#origin, buffer: encodeCommand(args) };
+  }
+
+  #addSplit(split: Splittable): void {
+    for (const part of splitByLane(this.#scanner.args(), split, this.#lanes)) {
+      const buffer = encodeCommand(part.args);
+      this.#builder.plain(part.lane, { ...this.#origin, buffer }, 0, buffer.length, this.#seq);
+    }
+  }
+
+  #lanesOf(keys: readonly Buffer[]): Lanes {
+    let lanes: Lanes = this.#laneOf(keys[0] as Buffer);
+    for (let at = 1; at < keys.length; at++) lanes = joined(lanes, this.#laneOf(keys[at] as Buffer));
+    return lanes;
+  }
+
+  #laneOf(key: Buffer): number {
+    return laneOf(slotOf(key, 0, key.length), this.#lanes);
+  }
+
+  #context(verdict: ContextVerdict): void {
     if (verdict.what === 'SELECT') {
-      this.#db = verdict.db;
+      this.#origin = { ...this.#origin, db: verdict.db };
     } else if (verdict.what === 'MULTI') {
-      const empty = {
-        all: false,
-        erases: false,
-        swapped: [],
-        bytes: 0,
-        commands: [],
-        letters: [],
-        lanes: new Set<number>(),
-      };
-      this.#transaction = { first: this.#seq, ...empty };
+      this.#inTransaction = true;
+      this.#unit.begin(this.#seq, 'MULTI');
     } else {
-      const transaction = this.#transaction;
-      this.#transaction = undefined;
-      for (const { seq, record, bytes } of transaction?.letters ?? [])
-        this.#builder.deadLetter(seq, record, bytes);
-      const count = transaction?.commands.length ?? 0;
-      if (verdict.what === 'DISCARD') this.#ignored += count;
-      else if (transaction && count > 0) this.#builder.add(this.#unitOf(transaction));
+      this.#endTransaction(verdict.what);
     }
   }
 
-  #unitOf(transaction: Transaction): Unit {
-    const { first, commands, all, erases, swapped, bytes } = transaction;
-    return {
-      lanes: all ? 'all' : [...transaction.lanes].sort((a, b) => a - b),
-      commands,
-      seq: this.#seq,
-      first,
-      timeMs: this.#timeMs,
-      bytes,
-      erases,
-      swapped,
-      title: 'MULTI',
-    };
+  #endTransaction(what: 'EXEC' | 'DISCARD'): void {
+    const unit = this.#unit;
+    const count = this.#inTransaction ? unit.commands.count : 0;
+    this.#inTransaction = false;
+    for (const { seq, record, bytes } of this.#letters) this.#builder.deadLetter(seq, record, bytes);
+    if (this.#letters.length > 0) this.#letters = [];
+    if (what === 'DISCARD') {
+      this.#ignored += count;
+    } else if (count > 0) {
+      unit.seq = this.#seq;
+      this.#builder.add(unit);
+    }
   }
 
-  #addToTransaction(
-    transaction: Transaction,
-    lanes: readonly number[] | 'all',
-    bytes: Buffer,
-    erases: boolean,
-    swapped: readonly number[],
-  ): void {
+  /** False if it was refused. */
+  #addToTransaction(origin: Origin, start: number, end: number, lanes: Lanes): boolean {
     const max = this.#options.limits.transactionBytesMax;
-    if (transaction.bytes + bytes.length > max) {
-      this.#refuseCommand(
-        'TRANSACTION_TOO_LARGE',
-        `a MULTI ... EXEC of more than ${max} bytes (--transaction-bytes)`,
-      );
-      return;
+    if (this.#unit.bytes + end - start > max) {
+      const reason = `a MULTI ... EXEC of more than ${max} bytes (--transaction-bytes)`;
+      this.#refuseCommand('TRANSACTION_TOO_LARGE', reason);
+      return false;
     }
-    transaction.bytes += bytes.length;
-    transaction.commands.push({ seq: this.#seq, db: this.#db, bytes });
-    transaction.erases ||= erases;
-    transaction.swapped.push(...swapped);
-    if (lanes === 'all') transaction.all = true;
-    else for (const lane of lanes) transaction.lanes.add(lane);
+    this.#unit.add(origin, start, end, this.#seq, lanes);
+    return true;
   }
 
   /** Commands that an earlier run has taken: only their SELECTs still matter. */
   #replayContext(): void {
     if (this.#scanner.argc !== 2) return;
     const verdict = this.#options.classifier.classify(this.#scanner);
-    if (verdict.kind === 'context' && verdict.what === 'SELECT') this.#db = verdict.db;
+    if (verdict.kind === 'context' && verdict.what === 'SELECT') this.#context(verdict);
   }
 
   #refuseCommand(code: string, reason: string, key?: Buffer): void {
@@ -310,7 +306,7 @@ export class Sequencer {
     const decision = this.#options.onPoison(full);
     if (decision.kind === 'stop') throw new Stop(full);
     const letter = { seq: full.seq, record: decision.record, bytes: full.bytes };
-    if (this.#transaction) this.#transaction.letters.push(letter);
+    if (this.#inTransaction) this.#letters.push(letter);
     else this.#builder.deadLetter(letter.seq, letter.record, letter.bytes);
   }
 }
@@ -323,18 +319,21 @@ function malformation(resp: Buffer, scanner: RespScanner): string | undefined {
   try {
     while (scanner.next()) {
       if (scanner.argc !== 1) continue;
-      const length = (scanner.argEnd[0] as number) - (scanner.argStart[0] as number);
-      if (length !== 4 && length !== 5 && length !== 7) continue;
-      const name = scanner.arg(0).toString('latin1').toUpperCase();
-      if (name === 'MULTI' && open) return `a MULTI inside a MULTI at byte ${scanner.start}`;
-      if ((name === 'EXEC' || name === 'DISCARD') && !open)
-        return `${name} without MULTI at byte ${scanner.start}`;
-      if (name === 'MULTI') open = true;
-      else if (name === 'EXEC' || name === 'DISCARD') open = false;
+      if (isWord(scanner, MULTI)) {
+        if (open) return `a MULTI inside a MULTI at byte ${scanner.start}`;
+        open = true;
+      } else if (isWord(scanner, EXEC) || isWord(scanner, DISCARD)) {
+        if (!open) return `${upperText(scanner.arg(0))} without MULTI at byte ${scanner.start}`;
+        open = false;
+      }
     }
   } catch (error) {
     if (error instanceof RespError) return error.message;
     throw error;
   }
   return open ? 'a MULTI that the entry does not close' : undefined;
+}
+
+function isWord({ buffer, argStart, argEnd }: RespScanner, word: Buffer): boolean {
+  return equalsUpper(buffer, argStart[0] as number, argEnd[0] as number, word);
 }

@@ -1,24 +1,42 @@
-/**
- * What the sequencer routes as a whole: a command, a part of a split command, or the inside of a MULTI ... EXEC.
- * `lanes` is sorted; 'all' for what needs every lane.
- */
-export interface Unit {
-  readonly lanes: readonly number[] | 'all';
-  readonly commands: readonly UnitCommand[];
-  /** The seq that a gate for this unit carries: the unit's last, that of EXEC for a transaction. */
-  readonly seq: number;
-  readonly first: number;
-  readonly timeMs: number;
-  readonly bytes: number;
-  readonly erases: boolean;
-  readonly swapped: readonly number[];
-  readonly title: string;
-}
+import { CommandList, type Origin } from './command-list.ts';
+import { joined, type Lanes } from './lane-set.ts';
 
-export interface UnitCommand {
-  readonly seq: number;
-  readonly db: number;
-  readonly bytes: Buffer;
+/**
+ * What the sequencer routes as a whole, where it is not one plain command: a crossing command, or the inside of
+ * a MULTI ... EXEC. One object is filled again and again.
+ */
+export class Unit {
+  readonly commands = new CommandList();
+  bytes = 0;
+  first = 0;
+  /** The seq that a gate for this unit carries: the unit's last, that of EXEC for a transaction. */
+  seq = 0;
+  title = '';
+  erases = false;
+  swapped: readonly number[] = [];
+  #lanes: Lanes | undefined;
+
+  begin(first: number, title: string): void {
+    this.commands.clear();
+    this.bytes = 0;
+    this.first = first;
+    this.seq = first;
+    this.title = title;
+    this.erases = false;
+    this.swapped = [];
+    this.#lanes = undefined;
+  }
+
+  add(origin: Origin, start: number, end: number, seq: number, lanes: Lanes): void {
+    this.#lanes = this.#lanes === undefined ? lanes : joined(this.#lanes, lanes);
+    this.commands.add(origin, start, end, seq, lanes, this.commands.count > 0);
+    this.bytes += end - start;
+  }
+
+  /** Of all its commands together; there is at least one. */
+  get lanes(): Lanes {
+    return this.#lanes as Lanes;
+  }
 }
 
 /** What stops ingest at one command. */
@@ -30,8 +48,4 @@ export interface Poison {
   readonly reason: string;
   /** The raw bytes, for the dead letter. */
   readonly bytes: Buffer;
-}
-
-export function crosses(unit: Unit): boolean {
-  return unit.lanes === 'all' || unit.lanes.length > 1;
 }

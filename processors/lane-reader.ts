@@ -1,0 +1,103 @@
+import type { Redis } from 'ioredis';
+import { type LaneItem, parseLaneItem, type RawItem } from '../src/journal/item.ts';
+import { AbortedError } from '../src/runtime/errors.ts';
+import type { PipelineContext } from './context.ts';
+
+const ITEMS_MIN = 4;
+/** Bounds memory: an item may weigh as much as a round. */
+const ITEMS_MAX = 32;
+
+/** Items of one lane's log: those in hand, those on their way, and those still to come. */
+export class LaneReader {
+  readonly #context: PipelineContext;
+  readonly #lane: number;
+  readonly #signal: AbortSignal;
+  #items: LaneItem[] = [];
+  #itemsMax = ITEMS_MIN;
+  #prefetch: Promise<LaneItem[]> | undefined;
+  #blocking: Redis | undefined;
+
+  constructor(context: PipelineContext, lane: number, signal: AbortSignal) {
+    this.#context = context;
+    this.#lane = lane;
+    this.#signal = signal;
+  }
+
+  /** In hand, in log order. */
+  get items(): readonly LaneItem[] {
+    return this.#items;
+  }
+
+  /** The first `count` items are done with. */
+  drop(count: number): void {
+    this.#items.splice(0, count);
+  }
+
+  clear(): void {
+    this.#items = [];
+    this.#prefetch = undefined;
+  }
+
+  /** While the `taken` items in hand are applied, what follows `after` is fetched. */
+  fetchAhead(taken: number, after: number): void {
+    if (this.#prefetch || this.#items.length > taken || this.#items.length === 0) return;
+    this.#prefetch = this.#context.journal.readLane(this.#lane, after, this.#itemsMax);
+    this.#prefetch.catch(() => {});
+  }
+
+  /** Fills an empty hand with what follows `after`; with `linger` it waits a moment for it. False: there is nothing. */
+  async fill(after: number, linger: boolean): Promise<boolean> {
+    let items = this.#prefetch ? await this.#prefetch : [];
+    this.#prefetch = undefined;
+    if (items.length === 0 && linger) items = await this.#linger(after);
+    if (items.length === 0) items = await this.#context.journal.readLane(this.#lane, after, this.#itemsMax);
+    if (items.length === 0) return false;
+    this.#tune(items);
+    this.#items.push(...items);
+    return true;
+  }
+
+  /** True as soon as the gate is closed; false when a moment has passed without that. */
+  async waitForGate(gate: number): Promise<boolean> {
+    const stream = this.#context.journal.keys.closed(this.#lane);
+    return (await this.#readBlocking(1, stream, gate - 1)) !== null;
+  }
+
+  close(): void {
+    this.#blocking?.disconnect();
+  }
+
+  /** The next item is mostly a moment away: a job that ended would cost it a round through the queue. */
+  async #linger(after: number): Promise<LaneItem[]> {
+    const log = this.#context.journal.keys.log(this.#lane);
+    const reply = (await this.#readBlocking(this.#itemsMax, log, after)) as [Buffer, RawItem[]][] | null;
+    return reply?.[0]?.[1].map(parseLaneItem) ?? [];
+  }
+
+  /** On a connection of its own, ended by a clean stop. */
+  async #readBlocking(count: number, stream: string, after: number): Promise<unknown> {
+    const { lingerMs } = this.#context.options;
+    if (lingerMs <= 0) return null;
+    this.#blocking ??= this.#context.openBlocking();
+    const blocking = this.#blocking;
+    const stop = () => blocking.disconnect();
+    this.#signal.addEventListener('abort', stop, { once: true });
+    try {
+      const args = ['COUNT', count, 'BLOCK', lingerMs, 'STREAMS', stream, `${after}-0`];
+      return await blocking.callBuffer('XREAD', ...args);
+    } catch (error) {
+      if (this.#signal.aborted) throw new AbortedError();
+      throw error;
+    } finally {
+      this.#signal.removeEventListener('abort', stop);
+    }
+  }
+
+  #tune(items: readonly LaneItem[]): void {
+    const bytes = items.reduce((sum, item) => sum + item.commands.length, 0);
+    const { chunkBytesMax } = this.#context.options;
+    if (items.length === this.#itemsMax && bytes < chunkBytesMax)
+      this.#itemsMax = Math.min(ITEMS_MAX, this.#itemsMax * 2);
+    else if (bytes > chunkBytesMax * 4) this.#itemsMax = Math.max(ITEMS_MIN, this.#itemsMax >> 1);
+  }
+}
