@@ -5,10 +5,10 @@ const pairs: (readonly number[] | undefined)[] = [];
 const PAIRED_LANES_MAX = 1024;
 
 /** Both together. Of two lanes the same array every time: most crossing commands have no more. */
-export function joined(some: Lanes, more: Lanes): Lanes {
+export function unionOf(some: Lanes, more: Lanes): Lanes {
   if (some === more) return some;
   if (some === 'all' || more === 'all') return 'all';
-  if (typeof more !== 'number') return more.reduce<Lanes>(joined, some);
+  if (typeof more !== 'number') return more.reduce<Lanes>(unionOf, some);
   if (typeof some === 'number') return pairOf(Math.min(some, more), Math.max(some, more));
   return some.includes(more) ? some : [...some, more].sort((a, b) => a - b);
 }

@@ -51,8 +51,8 @@ export class RoundBuilder {
     return this.#bytes;
   }
 
-  /** The hot path: one single-key command, [start, end) of its origin's buffer. Allocates nothing. */
-  plain(lane: number, origin: Origin, start: number, end: number, seq: number): void {
+  /** The hot path: one command of one lane, [start, end) of its origin's buffer. Makes nothing per command. */
+  addSingle(lane: number, origin: Origin, start: number, end: number, seq: number): void {
     this.#bytes += end - start;
     if (this.#segment.isOpen) {
       this.#segment.hold(origin, start, end, seq, lane);
@@ -63,7 +63,7 @@ export class RoundBuilder {
   }
 
   /** A crossing command or a transaction. */
-  add(unit: Unit): void {
+  addUnit(unit: Unit): void {
     this.#bytes += unit.bytes;
     if (typeof unit.lanes !== 'number') {
       this.#addCrossing(unit);

@@ -16,7 +16,7 @@ export class Segment {
   first = 0;
   seq = 0;
   erases = false;
-  swapped = new Set<number>();
+  readonly swapped = new Set<number>();
   #title = '';
   #bytes = 0;
   #heldUnits = 0;

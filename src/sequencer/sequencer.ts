@@ -17,7 +17,7 @@ import { type Splittable, splitByLane } from '../binlog/split.ts';
 import type { Round } from '../journal/journal.ts';
 import type { Entry } from '../sources/source.ts';
 import type { Origin } from './command-list.ts';
-import { joined, type Lanes } from './lane-set.ts';
+import { type Lanes, unionOf } from './lane-set.ts';
 import { RoundBuilder, type RoundLimits } from './round-builder.ts';
 import { type Poison, Unit } from './unit.ts';
 
@@ -174,7 +174,7 @@ export class Sequencer {
     ) {
       const lane = laneOf(slotOf(buffer, argStart[1] as number, argEnd[1] as number), this.#lanes);
       if (this.#inTransaction) this.#addToTransaction(this.#origin, start, end, lane);
-      else this.#builder.plain(lane, this.#origin, start, end, this.#seq);
+      else this.#builder.addSingle(lane, this.#origin, start, end, this.#seq);
       return;
     }
     const verdict = classifier.classify(this.#scanner);
@@ -202,7 +202,7 @@ export class Sequencer {
     const start = origin === this.#origin ? this.#scanner.start : 0;
     const end = origin === this.#origin ? this.#scanner.end : origin.buffer.length;
     if (!this.#inTransaction && typeof lanes === 'number') {
-      this.#builder.plain(lanes, origin, start, end, this.#seq);
+      this.#builder.addSingle(lanes, origin, start, end, this.#seq);
       return;
     }
     const unit = this.#unit;
@@ -217,7 +217,7 @@ export class Sequencer {
       if (verdict.erases !== 'nothing' || verdict.reason === 'script') unit.erases = true;
       if (verdict.erases === 'swap') unit.swapped = [...unit.swapped, ...verdict.databases];
     }
-    if (!this.#inTransaction) this.#builder.add(unit);
+    if (!this.#inTransaction) this.#builder.addUnit(unit);
   }
 
   #databaseOutside(verdict: RoutedVerdict): number | undefined {
@@ -236,13 +236,13 @@ export class Sequencer {
   #addSplit(split: Splittable): void {
     for (const part of splitByLane(this.#scanner.args(), split, this.#lanes)) {
       const buffer = encodeCommand(part.args);
-      this.#builder.plain(part.lane, { ...this.#origin, buffer }, 0, buffer.length, this.#seq);
+      this.#builder.addSingle(part.lane, { ...this.#origin, buffer }, 0, buffer.length, this.#seq);
     }
   }
 
   #lanesOf(keys: readonly Buffer[]): Lanes {
     let lanes: Lanes = this.#laneOf(keys[0] as Buffer);
-    for (let at = 1; at < keys.length; at++) lanes = joined(lanes, this.#laneOf(keys[at] as Buffer));
+    for (let at = 1; at < keys.length; at++) lanes = unionOf(lanes, this.#laneOf(keys[at] as Buffer));
     return lanes;
   }
 
@@ -271,7 +271,7 @@ export class Sequencer {
       this.#ignored += count;
     } else if (count > 0) {
       unit.seq = this.#seq;
-      this.#builder.add(unit);
+      this.#builder.addUnit(unit);
     }
   }
 

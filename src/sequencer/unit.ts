@@ -1,5 +1,5 @@
 import { CommandList, type Origin } from './command-list.ts';
-import { joined, type Lanes } from './lane-set.ts';
+import { type Lanes, unionOf } from './lane-set.ts';
 
 /**
  * What the sequencer routes as a whole, where it is not one plain command: a crossing command, or the inside of
@@ -28,7 +28,7 @@ export class Unit {
   }
 
   add(origin: Origin, start: number, end: number, seq: number, lanes: Lanes): void {
-    this.#lanes = this.#lanes === undefined ? lanes : joined(this.#lanes, lanes);
+    this.#lanes = this.#lanes === undefined ? lanes : unionOf(this.#lanes, lanes);
     this.commands.add(origin, start, end, seq, lanes, this.commands.count > 0);
     this.bytes += end - start;
   }

@@ -46,3 +46,40 @@ describe('a worker killed where it hurts most loses nothing and applies nothing 
     });
   }
 });
+
+describe('ingest killed while it makes something anew', () => {
+  test('during-rebuild=kill: the identity names a journal that is not there yet', async () => {
+    await using pipeline = await Pipeline.start({ lanes: 4 });
+    const entries = await logWorkload(pipeline.oracle.client(), { ...WORKLOAD, seed: 150 });
+    const cut = Math.floor(entries.length / 2);
+    const first = pipeline.worker();
+    await pipeline.append(entries.slice(0, cut));
+    await pipeline.caughtUp();
+    await first.kill();
+    await pipeline.queue.client().flushall();
+    const doomed = pipeline.worker({ failpoint: 'during-rebuild=kill' });
+    await doomed.exit();
+    expect(doomed.reached).toEqual(['during-rebuild']);
+    pipeline.worker();
+    await pipeline.append(entries.slice(cut));
+    await pipeline.caughtUp();
+    expect(await pipeline.differences()).toEqual([]);
+  });
+
+  test('during-relane=kill: the target has the new generation, the journal the old one', async () => {
+    await using pipeline = await Pipeline.start({ lanes: 4 });
+    const entries = await logWorkload(pipeline.oracle.client(), { ...WORKLOAD, seed: 151 });
+    const cut = Math.floor(entries.length / 2);
+    const doomed = pipeline.worker({ failpoint: 'during-relane=kill' });
+    await pipeline.append(entries.slice(0, cut));
+    await pipeline.caughtUp();
+    await pipeline.queue.client().hset('{lanegate-test}:control', 'relane', '7');
+    await doomed.exit();
+    expect(doomed.reached).toEqual(['during-relane']);
+    pipeline.worker({ lanes: 7 });
+    await pipeline.append(entries.slice(cut));
+    await pipeline.caughtUp();
+    expect(await pipeline.differences()).toEqual([]);
+    expect(await pipeline.target.client().exists('lanegate:test:ck:6')).toBe(1);
+  });
+});

@@ -74,8 +74,9 @@ export class Pipeline implements AsyncDisposable {
   }
 
   /** A worker process. `failpoint` as in LANEGATE_FAILPOINT. */
-  worker(options: { failpoint?: string; args?: readonly string[] } = {}): WorkerChild {
-    const lanes = this.#options.lanes === undefined ? [] : ['--lanes', String(this.#options.lanes)];
+  worker(options: { failpoint?: string; lanes?: number; args?: readonly string[] } = {}): WorkerChild {
+    const wanted = options.lanes ?? this.#options.lanes;
+    const lanes = wanted === undefined ? [] : ['--lanes', String(wanted)];
     const child = new WorkerChild(
       [
         'worker',
