@@ -49,6 +49,10 @@ type Step = GateEnd | { readonly retryAfter: 'now' | 'backoff' | 'long' };
 
 export class GateRunner {
   readonly #context: PipelineContext;
+  /** The gate that lanes here wait for, read while the last of them is on its way. */
+  #ahead:
+    | { readonly id: string; readonly seq: number; readonly item: Promise<GateItem | undefined> }
+    | undefined;
 
   constructor(context: PipelineContext) {
     this.#context = context;
@@ -68,6 +72,7 @@ export class GateRunner {
     if (!inForce) return 'void';
     const hint = await journal.arrive(inForce.id, lane, gate, { by: workerId, ms: CLAIM_MS });
     if (hint === 'void') return 'void';
+    if (hint === 'wait' && this.#ahead?.seq !== gate.seq) this.#readAhead(inForce.id, gate.seq);
     return hint === 'wait' ? 'waiting' : await this.run(gate.seq, signal, lane);
   }
 
@@ -86,6 +91,18 @@ export class GateRunner {
     }
   }
 
+  #readAhead(id: string, seq: number): void {
+    const item = this.#context.journal.readGate(seq);
+    item.catch(() => {});
+    this.#ahead = { id, seq, item };
+  }
+
+  #read(id: string, seq: number): Promise<GateItem | undefined> {
+    const ahead = this.#ahead;
+    this.#ahead = undefined;
+    return ahead?.id === id && ahead.seq === seq ? ahead.item : this.#context.journal.readGate(seq);
+  }
+
   async #claimed(
     seq: number,
     inForce: { readonly id: string; readonly generation: string },
@@ -95,7 +112,7 @@ export class GateRunner {
     const { journal, records, redis, queues, now } = this.#context;
     const { id, generation } = inForce;
     const [item, stops, skips, held] = await Promise.all([
-      journal.readGate(seq),
+      this.#read(id, seq),
       records.stops(),
       records.skips(generation, 'gate'),
       redis.hexists(journal.keys.pauses, `${GATE_QUEUE}|operator`),

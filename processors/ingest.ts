@@ -174,6 +174,7 @@ export class IngestLoop {
       await this.#context.records.count('fenced');
       return 'superseded';
     }
+    this.#sequencer.recycle(round);
     await failpoint('after-commit-before-announce');
     const before = this.#head;
     this.#head = round.lastSeq;

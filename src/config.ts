@@ -216,7 +216,7 @@ export const options = z.object({
     description: 'unapplied bytes in the journal at which reading waits',
     commands: APPLY,
   }),
-  roundBytes: option(size(1024, 256 * 1024 ** 2).default(1024 ** 2), {
+  roundBytes: option(size(1024, 256 * 1024 ** 2).default(2 * 1024 ** 2), {
     placeholder: 'SIZE',
     description: 'bytes that one commit puts into the journal at most',
     commands: APPLY,
@@ -226,7 +226,7 @@ export const options = z.object({
     description: 'bytes that one transaction of a lane sends to the target',
     commands: APPLY,
   }),
-  segmentBytes: option(size(1024, 64 * 1024 ** 2).default(1024 ** 2), {
+  segmentBytes: option(size(1024, 64 * 1024 ** 2).default(2 * 1024 ** 2), {
     placeholder: 'SIZE',
     description: 'bytes of dense cross-lane commands that one gate applies',
     commands: APPLY,

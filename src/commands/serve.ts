@@ -76,6 +76,8 @@ function sourceOf(config: Config, log: Logger): Source | undefined {
   return openSource(config.source, {
     name: config.name,
     trimSource: config.trimSource,
+    // A chunk of the source makes a round.
+    chunkBytes: config.roundBytes,
     secrets: config.sourceSecrets,
     onNotice: (text) => log.warn(text),
   });

@@ -1,5 +1,6 @@
 import { encodeCommand } from '../binlog/resp.ts';
 import { IndexWriter } from '../journal/item.ts';
+import type { BufferPool } from './buffer-pool.ts';
 import type { Origin } from './command-list.ts';
 import type { Lanes } from './lane-set.ts';
 
@@ -27,7 +28,8 @@ export class BatchBuilder {
   dbLast = 0;
   dbMax = 0;
   timeMs = 0;
-  #bytes = Buffer.allocUnsafeSlow(16 * 1024);
+  readonly #pool: BufferPool;
+  #bytes: Buffer;
   #length = 0;
   /** [runStart, runEnd) of `run` is still to be copied. */
   #run = NOTHING;
@@ -36,8 +38,10 @@ export class BatchBuilder {
   readonly #ofGate: boolean;
 
   /** A gate's index counts from 0: its `first` may be a MULTI, which is no command of the index. */
-  constructor(kind: 'lane' | 'gate') {
+  constructor(kind: 'lane' | 'gate', pool: BufferPool) {
     this.#ofGate = kind === 'gate';
+    this.#pool = pool;
+    this.#bytes = pool.take();
   }
 
   get byteLength(): number {
@@ -62,17 +66,17 @@ export class BatchBuilder {
     this.last = seq;
   }
 
+  /** Memory of the pool: to be given back when nobody reads it any more, or left to the garbage collector. */
   takeCommands(): Buffer {
     this.#copyRun();
     // The source's buffer is not held longer than needed.
     this.#run = NOTHING;
     this.#runStart = 0;
     this.#runEnd = 0;
-    const taken = Buffer.from(this.#bytes.subarray(0, this.#length));
+    const taken = this.#bytes.subarray(0, this.#length);
+    this.#bytes = this.#pool.take();
     this.#length = 0;
     this.count = 0;
-    // A batch that was once huge must not keep its memory.
-    if (this.#bytes.length > 4 * 1024 * 1024) this.#bytes = Buffer.allocUnsafeSlow(16 * 1024);
     return taken;
   }
 

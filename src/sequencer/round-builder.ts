@@ -9,6 +9,7 @@
 import { gateHeader, laneHeader } from '../journal/item.ts';
 import type { Round, RoundItem } from '../journal/journal.ts';
 import { BatchBuilder } from './batch-builder.ts';
+import { BufferPool } from './buffer-pool.ts';
 import type { CommandList, Origin } from './command-list.ts';
 import { LaneUnion } from './lane-set.ts';
 import { Segment } from './segment.ts';
@@ -28,7 +29,8 @@ export class RoundBuilder {
   readonly #generation: string;
   readonly #limits: RoundLimits;
   readonly #batches: BatchBuilder[];
-  readonly #gateBatch = new BatchBuilder('gate');
+  readonly #pool = new BufferPool();
+  readonly #gateBatch = new BatchBuilder('gate', this.#pool);
   /** Last seq of each lane that has left in an item. */
   readonly #tails: number[];
   readonly #segment = new Segment();
@@ -42,7 +44,7 @@ export class RoundBuilder {
     this.#generation = generation;
     this.#limits = limits;
     this.#tails = [...tails];
-    this.#batches = tails.map(() => new BatchBuilder('lane'));
+    this.#batches = tails.map(() => new BatchBuilder('lane', this.#pool));
     this.#union = new LaneUnion(tails.length);
   }
 
@@ -77,6 +79,11 @@ export class RoundBuilder {
 
   deadLetter(seq: number, record: string, bytes: Buffer): void {
     this.#items.push({ where: 'd', seq, header: record, index: NOTHING, commands: bytes });
+  }
+
+  /** The round is durable; its bytes are not looked at again. */
+  recycle(round: Round): void {
+    for (const { where, commands } of round.items) if (where !== 'd') this.#pool.giveBack(commands);
   }
 
   /** Closes the round. `gates` are the seqs of the gates in it. */

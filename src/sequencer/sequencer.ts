@@ -96,6 +96,11 @@ export class Sequencer {
     return this.#seq;
   }
 
+  /** The caller is done with a round: its memory serves the next ones. */
+  recycle(round: Round): void {
+    this.#builder.recycle(round);
+  }
+
   /**
    * Yields the rounds that `entries` make; what was taken is always yielded before a poison, which ends it.
    * Every round ends at an entry's end, but for entries larger than a round.
