@@ -38,11 +38,8 @@ export const gateJobSchema = z.object({
 
 export const ingestJobSchema = z.object({ v: version, kind: z.literal('ingest') });
 
-export type ApplyJob = z.infer<typeof applyJobSchema>;
-export type BarrierJob = z.infer<typeof barrierJobSchema>;
 export type LaneJob = z.infer<typeof laneJobSchema>;
 export type GateJob = z.infer<typeof gateJobSchema>;
-export type IngestJob = z.infer<typeof ingestJobSchema>;
 
 /** What a lane's job leaves behind for people. */
 export interface LaneResult {

@@ -1,5 +1,4 @@
-/** BullMQ queues of a pipeline. Their common prefix (src/journal/keys.ts) carries the hash tag. */
-export type QueueName = `lane-${number}` | 'gate' | 'ingest';
+// BullMQ queues of a pipeline. Their common prefix (src/journal/keys.ts) carries the hash tag.
 
 export const GATE_QUEUE = 'gate';
 export const INGEST_QUEUE = 'ingest';

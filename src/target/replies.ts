@@ -31,11 +31,6 @@ export type BatchOutcome =
   | { readonly kind: 'fenced' }
   | { readonly kind: 'aborted'; readonly errors: readonly CommandError[]; readonly error: ReplyError };
 
-/** What the next replies on the wire are for; `count` is the number of replies, of a batch the commands before EXEC. */
-export type Expectation =
-  | { readonly kind: 'replies'; readonly count: number; resolve(replies: Reply[]): void }
-  | { readonly kind: 'batch'; readonly count: number; resolve(outcome: BatchOutcome): void };
-
 interface Frame {
   readonly items: Reply[];
   left: number;
