@@ -70,6 +70,7 @@ export class JobProcessors {
 
   async ingest(holder: IngestHolder, job: Job, token: string | undefined): Promise<{ ended: string }> {
     await this.#handBackIfNewer(job, token);
+    ingestJobSchema.parse(job.data);
     try {
       const ended = await holder.run(this.#signal);
       return { ended };
