@@ -25,6 +25,11 @@ export async function announce(
   const snapshot = await journal.snapshot(checkpoints.length, checkpoints);
   if (!snapshot) return undefined;
   const behind = snapshot.views.filter((view) => (checkpoints[view.lane] ?? 0) < view.tail);
+  if (options.everyLane) {
+    // Applied by somebody who died before the replies were read: a job accounts for that.
+    const unread = snapshot.views.filter((view) => (view.seen ?? -1) < (checkpoints[view.lane] ?? 0));
+    await Promise.all(unread.map(({ lane, tail }) => queues.addApply(lane, tail, tail)));
+  }
   if (behind.length === 0) return snapshot;
   const from = Math.min(...behind.map((view) => checkpoints[view.lane] ?? 0));
   const gates = await journal.gatesBehind(from, options.everyLane ? GATES_AHEAD_OF_WATCHDOG : GATES_AHEAD);

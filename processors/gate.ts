@@ -23,7 +23,7 @@ import { type BatchOutcome, ReplyError } from '../src/target/replies.ts';
 import type { FencedSession } from '../src/target/session.ts';
 import { announce } from './announce.ts';
 import type { PipelineContext } from './context.ts';
-import { judge, nameOf, positionBefore, reasonOf, recordErrors, stopPlace } from './poison.ts';
+import { judge, nameOf, positionOf, reasonOf, recordErrors, stopPlace } from './poison.ts';
 
 export type GateEnd = 'executed' | 'already executed' | 'waiting' | 'claimed' | 'stopped' | 'void';
 
@@ -271,7 +271,7 @@ export class GateRunner {
     failed: { seq: number; command: string; key: string | null; reason: string },
   ): Promise<void> {
     const { now } = this.#context;
-    const position = await positionBefore(this.#context, attempt.journalId, failed.seq);
+    const position = await positionOf(this.#context, attempt.journalId, failed.seq);
     const hint = 'lanegate lane resume all   (goes on; the failed command is recorded: lanegate errors)';
     for (const lane of attempt.item.lanes) {
       await stopPlace(this.#context, `lane:${lane}`, {
@@ -350,7 +350,7 @@ export class GateRunner {
     await stopPlace(this.#context, `gate:${attempt.item.seq}`, {
       generation: attempt.generation,
       seq,
-      position: await positionBefore(this.#context, attempt.journalId, attempt.item.first),
+      position: await positionOf(this.#context, attempt.journalId, attempt.item.first),
       ...named,
       reason,
       hint,

@@ -4,8 +4,9 @@
 
 import { INGEST_QUEUE } from '../queues/names.ts';
 import { CommandTable } from '../src/binlog/command-table.ts';
+import { NO_GENERATION } from '../src/journal/records.ts';
 import { Backoff, sleep } from '../src/runtime/backoff.ts';
-import { AbortedError, StopError } from '../src/runtime/errors.ts';
+import { AbortedError, ConfigurationError, StopError } from '../src/runtime/errors.ts';
 import { safeMessage } from '../src/runtime/log.ts';
 import type { Source } from '../src/sources/source.ts';
 import { ConnectionLost } from '../src/target/connection.ts';
@@ -33,6 +34,8 @@ export interface HolderView {
   readonly sourcePosition: string | null;
   readonly headPosition: string | null;
   readonly lagEntries: number | null;
+  /** When the source ran the oldest entry that is not read, ms since 1970; null when there is none. */
+  readonly unreadSinceMs: number | null;
 }
 
 type Turn = 'restart' | 'relane' | 'paused';
@@ -42,7 +45,7 @@ export class IngestHolder {
   readonly #source: Source;
   readonly #options: HolderOptions;
   #loop: IngestLoop | undefined;
-  #lag: { head: string; entries: number | null } | undefined;
+  #lag: { head: string; entries: number | null; sinceMs: number | null } | undefined;
   #acknowledged = '';
   /** Marks of the last retention window, oldest first. */
   #marks: { readonly atMs: number; readonly position: string }[] = [];
@@ -64,6 +67,7 @@ export class IngestHolder {
       sourcePosition: position,
       headPosition: this.#lag?.head ?? null,
       lagEntries: this.#lag?.entries ?? null,
+      unreadSinceMs: this.#lag?.sinceMs ?? null,
     };
   }
 
@@ -81,6 +85,7 @@ export class IngestHolder {
       } catch (error) {
         if (signal.aborted || error instanceof AbortedError) throw new AbortedError();
         if (error instanceof StopError) return await this.#stopped(error);
+        if (error instanceof ConfigurationError) return await this.#stopped(asStop(error));
         if (error instanceof NotDrained) {
           const hint = `the lanes ${error.lanes.join(', ')} must be drained first: lanegate status`;
           if (await waits.begin('ingest', 'DRAINING', hint, now())) log.info(hint);
@@ -137,6 +142,8 @@ export class IngestHolder {
     const turn = new AbortController();
     const stop = () => turn.abort('stopped');
     signal.addEventListener('abort', stop, { once: true });
+    // Aborted while the start was under way: then there is no event any more.
+    if (signal.aborted) stop();
     const looking = this.#lookAround(session, started, turn);
     try {
       const end = await loop.run(turn.signal);
@@ -217,8 +224,12 @@ export class IngestHolder {
     try {
       const head = await this.#source.head();
       const at = this.#loop?.view.position;
-      if (at !== undefined)
-        this.#lag = { head: head.position, entries: this.#source.entriesBehind(at, head.position) ?? null };
+      if (at !== undefined) {
+        const entries = this.#source.entriesBehind(at, head.position) ?? null;
+        const isBehind = !this.#source.covers(at, head.position);
+        const sinceMs = isBehind ? ((await this.#source.timeBehind(at)) ?? null) : null;
+        this.#lag = { head: head.position, entries, sinceMs };
+      }
       const position = await this.#forgettable(parseMark(markText));
       if (position !== undefined && position !== this.#acknowledged) {
         await this.#source.acknowledge(position);
@@ -262,7 +273,7 @@ export class IngestHolder {
     const { journal, now } = this.#context;
     const inForce = await journal.inForce();
     await stopIngest(this.#context, {
-      generation: inForce?.generation ?? 'none',
+      generation: inForce?.generation ?? NO_GENERATION,
       seq: inForce?.head ?? 0,
       position: this.#loop?.view.position ?? '',
       command: error.code,
@@ -288,4 +299,11 @@ export class IngestHolder {
     const table = CommandTable.shipped().completedBy(reply as unknown[]);
     return { fingerprint: table.fingerprint, additions: table.additions() };
   }
+}
+
+/** Trying again does not put an option right. */
+function asStop(error: ConfigurationError): StopError {
+  return new StopError('CONFIGURATION', error.message, {
+    hint: 'correct the option, and start this process again',
+  });
 }

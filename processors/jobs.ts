@@ -8,6 +8,7 @@ import { type Job, UnrecoverableError, WaitingError } from 'bullmq';
 import {
   type GateResult,
   gateJobSchema,
+  ingestJobSchema,
   JOB_VERSION,
   type LaneResult,
   laneJobSchema,

@@ -83,6 +83,7 @@ export class LaneReader {
     const stop = () => blocking.disconnect();
     this.#signal.addEventListener('abort', stop, { once: true });
     try {
+      if (this.#signal.aborted) throw new AbortedError();
       const args = ['COUNT', count, 'BLOCK', lingerMs, 'STREAMS', stream, `${after}-0`];
       return await blocking.callBuffer('XREAD', ...args);
     } catch (error) {

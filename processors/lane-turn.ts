@@ -11,6 +11,7 @@
 import type { LaneResult } from '../queues/jobs.ts';
 import { laneQueue } from '../queues/names.ts';
 import { encodeCommand } from '../src/binlog/resp.ts';
+import type { StopRecord } from '../src/journal/records.ts';
 import { Backoff, sleep } from '../src/runtime/backoff.ts';
 import { AbortedError } from '../src/runtime/errors.ts';
 import { failpoint } from '../src/runtime/failpoints.ts';
@@ -23,11 +24,13 @@ import type { FencedSession, FenceValues } from '../src/target/session.ts';
 import type { PipelineContext } from './context.ts';
 import type { GateRunner } from './gate.ts';
 import { LaneReader } from './lane-reader.ts';
-import { judge, nameOf, positionBefore, reasonOf, recordErrors, stopPlace } from './poison.ts';
+import { judge, nameOf, positionOf, reasonOf, recordErrors, stopPlace } from './poison.ts';
 import { accountForUnread } from './unread.ts';
 
 type Ended = LaneResult['ended'];
 type Run = Extract<ChunkPlan, { kind: 'run' }>;
+
+type Stop = Pick<StopRecord, 'seq' | 'command' | 'key' | 'reason' | 'hint' | 'behind'>;
 
 /** The lane cannot go on; the job fails with this text so that the board shows it. */
 export class LaneStopped extends Error {}
@@ -203,14 +206,16 @@ export class LaneTurn {
       wakeBelowBytes: options.budgetBytes / 2,
     };
     await this.#progress;
+    if (failed && options.onPoison === 'stop') {
+      const hint = `lanegate lane resume ${lane}   (goes on; the failed command is recorded: lanegate errors)`;
+      const stopped = await this.#recordStop({ ...failed, hint, behind: true });
+      // Only now: whoever sees the replies as read must see the stop.
+      await journal.progress(journalId, step);
+      throw stopped;
+    }
     this.#progress = journal.progress(journalId, step);
     this.#progress.catch(() => {});
     await failpoint('after-exec-before-finish');
-    if (failed && options.onPoison === 'stop') {
-      await this.#progress;
-      const hint = `lanegate lane resume ${lane}   (goes on; the failed command is recorded: lanegate errors)`;
-      await this.#stop({ ...failed, hint, behind: true });
-    }
   }
 
   /** Nothing was applied: wait and try again, or find the command that is to blame. */
@@ -264,23 +269,20 @@ export class LaneTurn {
     if (outcome !== 'committed') throw new ConnectionLost('the prefix could not be applied', { sent: true });
   }
 
-  async #stop(stop: {
-    seq: number;
-    command: string;
-    key: string | null;
-    reason: string;
-    hint: string;
-    behind: boolean;
-  }): Promise<never> {
+  async #stop(stop: Stop): Promise<never> {
+    throw await this.#recordStop(stop);
+  }
+
+  async #recordStop(stop: Stop): Promise<LaneStopped> {
     const { lane, generation, journalId } = this.#options;
-    const position = await positionBefore(this.#context, journalId, stop.seq);
+    const position = await positionOf(this.#context, journalId, stop.seq);
     await stopPlace(this.#context, `lane:${lane}`, {
       ...stop,
       generation,
       position,
       atMs: this.#context.now(),
     });
-    throw new LaneStopped(
+    return new LaneStopped(
       `stopped at seq ${stop.seq} (${stop.command} ${stop.key ?? ''}): ${stop.reason}; ${stop.hint}`,
     );
   }

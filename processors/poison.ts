@@ -66,13 +66,14 @@ export async function stopPlace(
   log.error({ place, seq, command, key, position, hint }, `stopped: ${record.reason}`);
 }
 
-/** Where the source stood before a seq, as text. */
-export async function positionBefore(
-  context: PipelineContext,
-  journalId: string,
-  seq: number,
-): Promise<string> {
-  return (await context.journal.resumePoint(journalId, Math.max(0, seq - 1)))?.position ?? 'unknown';
+/** The round that holds a seq, as text: behind the first position, up to and including the second. */
+export async function positionOf(context: PipelineContext, journalId: string, seq: number): Promise<string> {
+  const { journal } = context;
+  const [before, end] = await Promise.all([
+    journal.resumePoint(journalId, Math.max(0, seq - 1)),
+    journal.roundEnd(seq),
+  ]);
+  return `${before?.position ?? 'unknown'}..${end ?? 'unknown'}`;
 }
 
 /** Records every error reply of an executed batch; returns the first. */

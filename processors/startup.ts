@@ -228,25 +228,28 @@ export async function admitTarget(
 ): Promise<boolean> {
   const found = await dataOf(session);
   if (found.keys === 0) return false;
-  const display = context.sessions.endpoint.display;
-  const what = `the target ${display} holds ${found.keys} keys (${found.text})`;
+  const { display } = context.sessions.endpoint;
+  const other = await otherPipeline(session, context.control.prefix);
+  const whose = other === undefined ? "is not this pipeline's" : `belongs to the pipeline "${other}"`;
+  const what = `the target ${display} holds ${found.keys} keys (${found.text}) and ${whose}`;
+  if (policy === 'replace') {
+    context.log.warn({ keys: found.keys }, `${what}: all of them are removed (--target-data replace)`);
+    return true;
+  }
+  // They may be those by which another process has begun this very pipeline since the caller looked.
+  const [identity] = await session.read([context.control.identity]);
+  if (identity !== null) throw new Raced('another process initialised the target');
+  if (other !== undefined) {
+    throw new StopError('TARGET_TAKEN', what, {
+      hint: `end that one first: lanegate reset --name ${other}; --target-data replace would remove it with its data`,
+    });
+  }
   if (policy === 'refuse') {
-    // They may be those by which another process has begun this very pipeline since the caller looked.
-    const [identity] = await session.read([context.control.identity]);
-    if (identity !== null) throw new Raced('another process initialised the target');
-    throw new StopError('TARGET_HAS_DATA', `${what} and is not this pipeline's`, {
+    throw new StopError('TARGET_HAS_DATA', what, {
       hint: '--target-data keep applies on top of them, --target-data replace removes them all first',
     });
   }
-  const other = await otherPipeline(session, context.control.prefix);
-  if (policy === 'keep' && other !== undefined) {
-    throw new StopError('TARGET_TAKEN', `the target ${display} belongs to the pipeline "${other}"`, {
-      hint: `end that one first: lanegate reset --name ${other}; or --target-data replace`,
-    });
-  }
-  if (policy === 'replace')
-    context.log.warn({ keys: found.keys }, `${what}: all of them are removed (--target-data replace)`);
-  return policy === 'replace';
+  return false;
 }
 
 async function rebuild(

@@ -24,18 +24,26 @@ export class QueueSet {
   readonly #redis: Redis;
   readonly #keys: JournalKeys;
   readonly #lanes: Queue[] = [];
-  readonly gate: Queue;
-  readonly ingest: Queue;
-  readonly #flows: FlowProducer;
+  #gate: Queue | undefined;
+  #ingest: Queue | undefined;
+  #flows: FlowProducer | undefined;
   #flowAtMs = Number.NEGATIVE_INFINITY;
 
   constructor(redis: Redis, keys: JournalKeys) {
     this.#redis = redis;
     this.#keys = keys;
-    this.gate = this.#queue(GATE_QUEUE);
-    this.ingest = this.#queue(INGEST_QUEUE);
-    this.#flows = new FlowProducer({ connection: redis, prefix: keys.prefix });
-    this.#flows.on('error', () => {});
+  }
+
+  // BullMQ writes to the server as soon as a queue is opened: none is before it is used.
+
+  get gate(): Queue {
+    this.#gate ??= this.#queue(GATE_QUEUE);
+    return this.#gate;
+  }
+
+  get ingest(): Queue {
+    this.#ingest ??= this.#queue(INGEST_QUEUE);
+    return this.#ingest;
   }
 
   /** Lane queues 0 .. lanes-1. */
@@ -83,7 +91,7 @@ export class QueueSet {
       lanes: [...gate.lanes],
       command: gate.title,
     };
-    await this.#flows.add({
+    await this.#flowProducer().add({
       name: gate.title,
       queueName: GATE_QUEUE,
       data: parent,
@@ -153,8 +161,16 @@ export class QueueSet {
   }
 
   async close(): Promise<void> {
-    const all = [...this.#lanes.filter((queue) => queue !== undefined), this.gate, this.ingest];
-    await Promise.allSettled([...all.map((queue) => queue.close()), this.#flows.close()]);
+    const all = [...this.#lanes, this.#gate, this.#ingest, this.#flows];
+    await Promise.allSettled(all.map((opened) => opened?.close()));
+  }
+
+  #flowProducer(): FlowProducer {
+    if (this.#flows) return this.#flows;
+    const flows = new FlowProducer({ connection: this.#redis, prefix: this.#keys.prefix });
+    flows.on('error', () => {});
+    this.#flows = flows;
+    return flows;
   }
 
   #queue(name: string): Queue {

@@ -55,7 +55,7 @@ export interface PipelineStatus {
     readonly backpressure: boolean;
   };
   readonly head: { readonly seq: number; readonly position: string | null };
-  readonly lowWaterMark: { readonly seq: number; readonly position: string | null } | null;
+  readonly lowWaterMark: { readonly seq: number; readonly position: string | null };
   readonly lagEntries: number;
   readonly lagMs: number;
   readonly lanes: readonly LaneStatus[];

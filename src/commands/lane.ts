@@ -189,7 +189,9 @@ function readValue(value: string): unknown {
 
 function text({ place, paused, pausedBy, stops, lane: own }: Shown): string {
   const owners = Object.entries(pausedBy).map(([owner, about]) => `${owner} ${pauseText(about)}`);
-  const lines = [`${place}: ${stops.length > 0 ? 'stopped' : paused ? 'paused' : 'not held'}`];
+  const lines = [
+    `${place}: ${stops.length > 0 ? 'stopped' : paused ? 'paused' : 'neither stopped nor paused'}`,
+  ];
   if (own !== undefined) {
     lines.push(
       `  applied through seq ${own.appliedThrough}, tail ${own.tail}, ${formatBytes(own.backlogBytes)} behind`,

@@ -56,7 +56,7 @@ function header(status: PipelineStatus): Row[] {
     ...(ingest.backpressure ? ['resting: the journal is full'] : []),
     ...(ingest.stopped === null ? [] : ['stopped']),
   ];
-  const mark = lowWaterMark === null ? 'not known' : `seq ${formatCount(lowWaterMark.seq)}`;
+  const mark = lowWaterMark.position === null ? 'not known' : `seq ${formatCount(lowWaterMark.seq)}`;
   return [
     { text: `lanegate ${escapeControl(status.name)}: ${status.state}`, style: STATE_STYLES[status.state] },
     labelled('source', sourceText),

@@ -242,6 +242,12 @@ export class Journal {
     return { seq: Number(before), position, tails: tails.split(',').map(Number) };
   }
 
+  /** Position behind the round that holds a seq. */
+  async roundEnd(seq: number): Promise<string | undefined> {
+    const [found] = await this.#redis.xrange(this.keys.positions, `${seq}-0`, '+', 'COUNT', 1);
+    return found?.[1][1];
+  }
+
   /** Items of a lane behind `after`, oldest first. */
   async readLane(lane: number, after: number, itemsMax: number): Promise<LaneItem[]> {
     const reply = await this.#redis.callBuffer(

@@ -15,6 +15,9 @@ const stopSchema = z.object({
   atMs: z.number(),
 });
 
+/** Generation of a stop in front of the first one. */
+export const NO_GENERATION = 'none';
+
 /** Why a lane, a gate or ingest stands still. Belongs to (generation, seq). */
 export type StopRecord = z.infer<typeof stopSchema>;
 

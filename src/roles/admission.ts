@@ -5,6 +5,7 @@
 import type { PipelineContext } from '../../processors/context.ts';
 import { Raced } from '../../processors/generation.ts';
 import { admitTarget, checkIdentity, emptiedTarget } from '../../processors/startup.ts';
+import { NO_GENERATION } from '../journal/records.ts';
 import { Backoff, sleep } from '../runtime/backoff.ts';
 import { AbortedError, ConfigurationError, StopError } from '../runtime/errors.ts';
 import { safeMessage } from '../runtime/log.ts';
@@ -17,6 +18,11 @@ export interface AdmissionOptions {
   readonly from?: string | undefined;
   readonly lanes?: number | undefined;
   readonly targetData: 'refuse' | 'keep' | 'replace';
+}
+
+/** A stop of an earlier start-up is decided anew by this one: its options may be others. */
+async function forgetStartUpStop({ records }: PipelineContext): Promise<void> {
+  if ((await records.stops()).get('ingest')?.generation === NO_GENERATION) await records.clearStop('ingest');
 }
 
 /** The checks of servers that `lanegate check` shows; what they say of the pipeline itself is judged by `admit`. */
@@ -52,6 +58,7 @@ export async function admit(
       await checkServers(context, session, source, options);
       const [text] = await session.read([context.control.identity]);
       const identity = parseIdentity(text ?? '');
+      await forgetStartUpStop(context);
       if (identity) checkIdentity(identity, source, options);
       else if (source) {
         const known = [
@@ -64,6 +71,8 @@ export async function admit(
           if (again === null) throw emptiedTarget(context.name, known);
           continue;
         }
+        // Says at once what is wrong with a position that somebody typed.
+        if (options.from !== undefined) await source.resolve(options.from);
         if (options.targetData !== 'replace') await admitTarget(context, session, options.targetData);
       }
       return;

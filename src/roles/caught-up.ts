@@ -91,8 +91,14 @@ class HolderReports {
   }
 }
 
-function reached({ applied, status }: Observation, goal: Position, source: Source | undefined): boolean {
+function reached(
+  { applied, accounted, status }: Observation,
+  goal: Position,
+  source: Source | undefined,
+): boolean {
   if (status.queue.waiting !== null || status.target.waiting !== null || applied === undefined) return false;
+  // An error reply is applied before it is told: not before it would be seen here is anything done.
+  if (!accounted) return false;
   const rules = source ?? positionRules(status.source.kind ?? undefined);
   return rules?.covers(applied.position, goal) ?? false;
 }

@@ -86,7 +86,7 @@ export class EmbeddedQueue {
       const survivor = await findSurvivor(paths);
       const server = survivor ?? (await launch(paths, options.env ?? process.env));
       options.log.info(
-        { pid: server.pid, port: server.record.port },
+        { serverPid: server.pid, port: server.record.port },
         survivor === undefined
           ? 'embedded queue server started'
           : 'embedded queue server adopted from an earlier run',

@@ -27,7 +27,7 @@ const PIPELINE_GAUGES: readonly PipelineGauge[] = [
   [
     'low_water_mark',
     'Seq through which everything is applied; absent while unknown.',
-    (status) => status.lowWaterMark?.seq,
+    (status) => (status.lowWaterMark.position === null ? undefined : status.lowWaterMark.seq),
   ],
   ['gate_open', '1 while a gate waits for its lanes or runs.', (status) => Number(status.gate.open)],
   ['gate_stopped', '1 while the gate is stopped.', (status) => Number(status.gate.stopped !== null)],

@@ -34,6 +34,8 @@ export interface Observation {
   readonly status: PipelineStatus;
   /** Everything up to here is applied; computed at this look, and so newer than `status.lowWaterMark`. */
   readonly applied: { readonly seq: number; readonly position: Position } | undefined;
+  /** The replies of everything applied are read, and what they said is recorded. */
+  readonly accounted: boolean;
   readonly holder: Registration | undefined;
   /** What the target says that the pipeline is; undefined when it cannot be asked. */
   readonly identity: Identity | undefined;
@@ -83,6 +85,7 @@ export class Observer {
     const facts = 'code' in queue ? undefined : queue;
     const holder = facts && holderOf(facts);
     const { snapshot, applied } = facts?.journal ?? {};
+    const unread = unreadEntries(snapshot, await head, this.#options.source) ?? connectedLag(holder);
     const rules = positionRules(this.#kind);
     const status = statusOf({
       name,
@@ -92,11 +95,13 @@ export class Observer {
       target,
       source: {
         kind: this.#kind ?? null,
-        unread: unreadEntries(snapshot, await head, this.#options.source) ?? connectedLag(holder),
+        unread,
+        unreadSinceMs: unread === 0 ? undefined : await this.#unreadSinceMs(snapshot, holder),
         unapplied: applied && snapshot && rules?.entriesBehind(applied.position, snapshot.position),
       },
     });
-    return { status, applied, holder, identity: target.identity };
+    const accounted = facts?.journal !== undefined && isAccounted(facts.journal);
+    return { status, applied, accounted, holder, identity: target.identity };
   }
 
   /** Idempotent. */
@@ -176,6 +181,15 @@ export class Observer {
     }
   }
 
+  async #unreadSinceMs(
+    snapshot: Snapshot | undefined,
+    holder: Registration | undefined,
+  ): Promise<number | undefined> {
+    const { source } = this.#options;
+    if (source === undefined || snapshot === undefined) return holder?.ingest?.unreadSinceMs ?? undefined;
+    return await within(source.timeBehind(snapshot.position), ANSWER_MS_MAX).catch(() => undefined);
+  }
+
   async #sourceHead(): Promise<Position | undefined> {
     const { source } = this.#options;
     if (source === undefined) return undefined;
@@ -186,6 +200,10 @@ export class Observer {
       return undefined;
     }
   }
+}
+
+function isAccounted({ snapshot, checkpoints }: JournalFacts): boolean {
+  return snapshot.views.every(({ lane, seen }) => (seen ?? -1) >= (checkpoints[lane] ?? 0));
 }
 
 function kindOf({ identity }: TargetFacts): string | undefined {

@@ -19,6 +19,7 @@ const registrationSchema = z.object({
       sourcePosition: z.string().nullable(),
       headPosition: z.string().nullable().default(null),
       lagEntries: z.number().nullable(),
+      unreadSinceMs: z.number().nullable().default(null),
     })
     .nullish(),
 });

@@ -49,6 +49,8 @@ export interface Facts {
     readonly kind: string | null;
     /** Entries that are not read; undefined while nobody can tell. */
     readonly unread: number | undefined;
+    /** When the source ran the oldest entry that is not read; undefined while nobody can tell. */
+    readonly unreadSinceMs: number | undefined;
     /** Entries that are read but not applied; undefined where positions cannot be counted. */
     readonly unapplied: number | undefined;
   };
@@ -93,8 +95,7 @@ export function statusOf(facts: Facts): PipelineStatus {
       backpressure: snapshot?.backpressure ?? false,
     },
     head: { seq: snapshot?.head ?? 0, position: snapshot?.position ?? null },
-    lowWaterMark:
-      target.mark === undefined ? null : { seq: target.mark.mark, position: target.mark.position },
+    lowWaterMark: { seq: target.mark?.mark ?? 0, position: target.mark?.position ?? null },
     ...lagOf(facts, journal),
     lanes,
     gate: gateOf(queue),
@@ -149,8 +150,8 @@ function lagOf(
   const behind = journal?.snapshot.views.filter((view) => isBehind(view, journal)) ?? [];
   const unapplied = Math.max(source.unapplied ?? 0, behind.length > 0 ? 1 : 0);
   const times = behind.flatMap(({ next }) => (next ? [next.timeMs] : []));
-  const readThroughMs = journal?.snapshot.headTimeMs ?? 0;
-  if (times.length === 0 && (source.unread ?? 0) > 0 && readThroughMs > 0) times.push(readThroughMs);
+  if (times.length === 0 && source.unread !== 0 && source.unreadSinceMs !== undefined)
+    times.push(source.unreadSinceMs);
   return {
     lagEntries: unapplied + (source.unread ?? (unapplied === 0 ? 1 : 0)),
     lagMs: times.length === 0 ? 0 : Math.max(1, nowMs - Math.min(...times)),

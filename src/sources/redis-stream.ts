@@ -91,6 +91,15 @@ export class RedisStreamSource implements Source {
     return { position: formatPlace({ id, taken: undefined, entriesRead, holesThrough: undefined }) };
   }
 
+  timeBehind(position: Position): Promise<number | undefined> {
+    const after = readThrough(parsePlace(position));
+    return this.#ask(async ({ redis }) => {
+      const reply = await redis.callBuffer('XRANGE', this.#key, `(${after}`, '+', 'COUNT', 1);
+      const [first] = reply as unknown as [Buffer, Buffer[]][];
+      return first && readEntry(String(first[0]), first[1], position, 0).timeMs;
+    });
+  }
+
   covers(position: Position, head: Position): boolean {
     return coversPlace(position, head);
   }
@@ -191,7 +200,7 @@ export class RedisStreamSource implements Source {
     const sure = count === undefined ? ' (or cannot be shown to be whole)' : '';
     return new StopError(
       'SOURCE_LOST',
-      `${many} of the stream ${this.#keyText} behind ${place.id} and up to ${to} were deleted before they were read${sure}`,
+      `${many} of the stream ${this.#keyText} behind ${place.id} and before ${to} were deleted before they were read${sure}`,
       {
         hint: this.#startOver(),
         facts: { from: formatPlace(place), to, ...(count === undefined ? {} : { count }) },
@@ -208,7 +217,7 @@ export class RedisStreamSource implements Source {
   }
 
   #startOver(): string {
-    return `restore the stream, or start over: lanegate reset --name ${this.#name}, then lanegate run --from beginning`;
+    return `restore the stream, or start over: lanegate reset --name ${this.#name}, then lanegate run --from beginning --target-data replace (or keep)`;
   }
 
   #explain(session: Session, error: unknown): unknown {

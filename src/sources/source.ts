@@ -61,6 +61,8 @@ export interface Source {
   covers(position: Position, head: Position): boolean;
   /** Entries between `position` and `head`; undefined when the source cannot count them. */
   entriesBehind(position: Position, head: Position): number | undefined;
+  /** When the source ran the first entry behind `position`, ms since 1970; undefined when there is none. */
+  timeBehind(position: Position): Promise<number | undefined>;
   /** run_id and such of the server behind it, for the checks that two roles are not one server. */
   serverId(): Promise<string | undefined>;
   /** Removes what `acknowledge` created at the source (`lanegate reset`); returns what was removed, for people. */

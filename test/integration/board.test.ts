@@ -306,7 +306,7 @@ describe('the health server of a worker', () => {
       state: 'stopped',
       lagMs: 1_500,
       lagEntries: 44,
-      lowWaterMark: null,
+      lowWaterMark: { seq: 0, position: null },
       lanes: [
         laneStatus(0, { paused: true }),
         laneStatus(1, { tail: 1_300, backlogBytes: 2_048, stopped: stopped() }),

@@ -66,7 +66,7 @@ function facts(queue: Partial<QueueFacts>, source: Partial<Facts['source']> = {}
     nowMs: NOW,
     queue: { ...nothing, ...queue },
     target: { waiting: null, answered: true, identity: undefined, mark: undefined, checkpoints: [] },
-    source: { kind: 'redis-stream', unread: 0, unapplied: 0, ...source },
+    source: { kind: 'redis-stream', unread: 0, unreadSinceMs: undefined, unapplied: 0, ...source },
   };
 }
 
@@ -103,7 +103,7 @@ describe('the status', () => {
     expect([status.lagEntries, status.lagMs]).toEqual([11, 900]);
     expect(status.lanes[0]).toMatchObject({ backlogBytes: 700 });
     expect(statusOf(facts({ journal: behind }, { unapplied: 0 })).lagEntries).toBe(1);
-    const unread = facts({ journal: journal([view(0, 20)], [20]) }, { unread: 2 });
+    const unread = facts({ journal: journal([view(0, 20)], [20]) }, { unread: 2, unreadSinceMs: NOW - 400 });
     expect(statusOf(unread)).toMatchObject({ lagEntries: 2, lagMs: 400 });
   });
 

@@ -123,7 +123,7 @@ describe('the status view', () => {
   test('shows a pipeline that has not begun', () => {
     const status = pipelineStatus({
       source: { kind: null, position: null, connected: false, waiting: null },
-      lowWaterMark: null,
+      lowWaterMark: { seq: 0, position: null },
       lanes: [],
     });
     const text = renderStatus(status, PLAIN);

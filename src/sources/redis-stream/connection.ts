@@ -1,5 +1,6 @@
 import { Redis, type RedisOptions } from 'ioredis';
 import type { Endpoint } from '../../runtime/endpoint.ts';
+import { AbortedError } from '../../runtime/errors.ts';
 
 const CONNECT_MS_MAX = 10_000;
 /** A half-open connection is noticed by this: a reader's BLOCK ends after 1 s, so a live server is never silent so long. */
@@ -30,6 +31,7 @@ export class Session {
     const abort = () => session.close();
     signal?.addEventListener('abort', abort, { once: true });
     try {
+      if (signal?.aborted) throw new AbortedError('connecting was stopped');
       await redis.connect();
       // ioredis' own SELECT goes on in database 0 when the server refuses it.
       if (options.db !== undefined && options.db !== 0) await redis.select(options.db);
