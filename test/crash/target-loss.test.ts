@@ -43,7 +43,12 @@ describe('the target goes back in time', () => {
     await feed.rest();
     await pipeline.caughtUp();
 
-    // Nothing comes from the source any more: the watchdog must see it.
+    // Nothing comes from the source any more, and no lane's job is left to notice: the watchdog must see it.
+    const state = '{lanegate-test}:journal';
+    await until('the lanes sleep', async () =>
+      (await pipeline.queue.client().hkeys(state)).every((field) => !field.startsWith('awake:')),
+    );
+    await delay(1_000);
     await target.kill();
     await loseAofBehind(target, bytes, { torn: false });
     await target.restart();
