@@ -245,7 +245,7 @@ export class WorkerProcess {
     await this.#redis.hset(workers, this.id, JSON.stringify(registration));
     const alive = await aliveWorkers(this.#redis, this.context.journal.keys, Date.now());
     const sharing = alive.filter((worker) => worker.roles.includes('lanes')).length;
-    this.#jobs.lanesMax = Math.ceil(this.#lanes.length / Math.max(1, sharing));
+    this.#jobs.lanesMax = fairShare(this.#lanes.length, sharing, this.#holder?.view !== undefined);
   }
 
   #connect(): Redis {
@@ -266,4 +266,11 @@ export class WorkerProcess {
     });
     return redis;
   }
+}
+
+/** Lanes for one of `processes`: the one that also ingests is half as free for them as the others. */
+function fairShare(lanes: number, processes: number, ingests: boolean): number {
+  if (processes <= 1) return lanes;
+  const besidesIngest = Math.max(1, Math.floor(lanes / (2 * processes)));
+  return ingests ? besidesIngest : Math.ceil((lanes - besidesIngest) / (processes - 1));
 }
