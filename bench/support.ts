@@ -19,7 +19,11 @@ const root = dirname(dirname(fileURLToPath(import.meta.url)));
 const POLL_MS = 10;
 const STALL_MS_MAX = 30_000;
 const STOP_MS_MAX = 20_000;
-const QUEUE_ARGS = ['--appendonly', 'yes', '--appendfsync', 'everysec', '--maxmemory-policy', 'noeviction'];
+/** As compose.yaml and the embedded queue server have it. */
+const QUEUE_ARGS = [
+  ...['--appendonly', 'yes', '--appendfsync', 'everysec', '--maxmemory-policy', 'noeviction'],
+  ...['--auto-aof-rewrite-min-size', '512mb'],
+];
 
 const control = new ControlKeys(NAME);
 const journal = new JournalKeys(NAME);

@@ -2,10 +2,12 @@ import type { Redis } from 'ioredis';
 import type { QueueSet } from '../queues/queue-set.ts';
 import type { CommandTable } from '../src/binlog/command-table.ts';
 import type { Journal } from '../src/journal/journal.ts';
+import type { LaneLogs } from '../src/journal/lane-log.ts';
 import type { Records } from '../src/journal/records.ts';
 import type { Waits } from '../src/journal/waits.ts';
 import type { Logger } from '../src/runtime/log.ts';
 import type { ControlKeys } from '../src/target/control.ts';
+import type { Link } from '../src/wire/link.ts';
 import type { SessionPool } from './session-pool.ts';
 
 export interface ProcessorOptions {
@@ -31,6 +33,9 @@ export interface PipelineContext {
   readonly redis: Redis;
   /** A further connection to the queue's Redis, for blocking reads; the caller disconnects it. */
   readonly openBlocking: () => Redis;
+  /** A raw link to the queue's Redis, for the journal's payload; the caller closes it. */
+  readonly openLink: () => Link;
+  readonly laneLogs: LaneLogs;
   readonly control: ControlKeys;
   readonly journal: Journal;
   readonly records: Records;

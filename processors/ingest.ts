@@ -9,6 +9,7 @@ import { Classifier } from '../src/binlog/classify.ts';
 import type { CommandTable } from '../src/binlog/command-table.ts';
 import type { Round } from '../src/journal/journal.ts';
 import type { StopRecord } from '../src/journal/records.ts';
+import { commitTrouble, RoundWriter } from '../src/journal/round-writer.ts';
 import { Backoff, sleep } from '../src/runtime/backoff.ts';
 import { AbortedError, StopError } from '../src/runtime/errors.ts';
 import { failpoint } from '../src/runtime/failpoints.ts';
@@ -61,6 +62,7 @@ export class IngestLoop {
   #pending: Promise<IngestEnd | undefined> = Promise.resolve(undefined);
   #announcing: Promise<void> | undefined;
   #announceAgain = false;
+  readonly #rounds: RoundWriter;
   #blocking: Redis | undefined;
 
   constructor(
@@ -79,6 +81,7 @@ export class IngestLoop {
     this.#source = source;
     this.#started = started;
     this.#skips = options.skips;
+    this.#rounds = new RoundWriter(context.journal, context.openLink());
     this.#position = started.position;
     this.#head = started.head;
     this.view = { connected: false, position: started.position };
@@ -127,6 +130,7 @@ export class IngestLoop {
       this.#blocking?.disconnect();
       await this.#pending.catch(() => {});
       await this.#announcing?.catch(() => {});
+      this.#rounds.close();
     }
   }
 
@@ -161,11 +165,11 @@ export class IngestLoop {
   }
 
   async #commit(round: Round, gates: readonly number[], signal: AbortSignal): Promise<IngestEnd | undefined> {
-    const { journal, queues, log, options } = this.#context;
+    const { queues, log, options } = this.#context;
     const { journalId, epoch, lanes } = this.#started;
     await failpoint('before-commit');
     const outcome = await this.#untilAnswered(
-      () => journal.commit(journalId, epoch, lanes, this.#head, round),
+      () => this.#rounds.commit(journalId, epoch, lanes, this.#head, round),
       signal,
     );
     if (outcome.kind === 'missing' || outcome.kind === 'damaged') return 'restart';
@@ -222,7 +226,7 @@ export class IngestLoop {
         return result;
       } catch (error) {
         if (signal.aborted) throw new AbortedError();
-        const code = error instanceof Error ? (error.message.split(' ')[0] ?? 'ERROR') : 'ERROR';
+        const code = commitTrouble(error);
         const hint = `the queue's Redis refuses a round: ${safeMessage(error)}`;
         if (await waits.begin('ingest', code, hint, now()).catch(() => false)) log.warn(hint);
         await records.count('retries').catch(() => {});

@@ -1,5 +1,5 @@
-import type { Redis } from 'ioredis';
-import { type LaneItem, parseLaneItem, type RawItem } from '../src/journal/item.ts';
+import type { LaneItem } from '../src/journal/item.ts';
+import type { LaneLog } from '../src/journal/lane-log.ts';
 import { AbortedError } from '../src/runtime/errors.ts';
 import type { PipelineContext } from './context.ts';
 
@@ -10,16 +10,20 @@ const ITEMS_MAX = 32;
 /** Items of one lane's log: those in hand, those on their way, and those still to come. */
 export class LaneReader {
   readonly #context: PipelineContext;
-  readonly #lane: number;
+  readonly #log: LaneLog;
+  readonly #stream: string;
+  readonly #closedGates: string;
   readonly #signal: AbortSignal;
   #items: LaneItem[] = [];
   #itemsMax = ITEMS_MIN;
   #prefetch: Promise<LaneItem[]> | undefined;
-  #blocking: Redis | undefined;
 
   constructor(context: PipelineContext, lane: number, signal: AbortSignal) {
     this.#context = context;
-    this.#lane = lane;
+    const { keys } = context.journal;
+    this.#log = context.laneLogs.take();
+    this.#stream = keys.log(lane);
+    this.#closedGates = keys.closed(lane);
     this.#signal = signal;
   }
 
@@ -41,7 +45,7 @@ export class LaneReader {
   /** While the `taken` items in hand are applied, what follows `after` is fetched. */
   fetchAhead(taken: number, after: number): void {
     if (this.#prefetch || this.#items.length > taken || this.#items.length === 0) return;
-    this.#prefetch = this.#context.journal.readLane(this.#lane, after, this.#itemsMax);
+    this.#prefetch = this.#log.read(this.#stream, after, this.#itemsMax);
     this.#prefetch.catch(() => {});
   }
 
@@ -50,7 +54,7 @@ export class LaneReader {
     let items = this.#prefetch ? await this.#prefetch : [];
     this.#prefetch = undefined;
     if (items.length === 0 && linger) items = await this.#linger(after);
-    if (items.length === 0) items = await this.#context.journal.readLane(this.#lane, after, this.#itemsMax);
+    if (items.length === 0) items = await this.#log.read(this.#stream, after, this.#itemsMax);
     if (items.length === 0) return false;
     this.#tune(items);
     this.#items.push(...items);
@@ -59,33 +63,29 @@ export class LaneReader {
 
   /** True as soon as the gate is closed; false when a moment has passed without that. */
   async waitForGate(gate: number): Promise<boolean> {
-    const stream = this.#context.journal.keys.closed(this.#lane);
-    return (await this.#readBlocking(1, stream, gate - 1)) !== null;
+    const { lingerMs } = this.#context.options;
+    if (lingerMs <= 0) return false;
+    return await this.#untilAborted(() => this.#log.awaitSignal(this.#closedGates, gate - 1, lingerMs));
   }
 
   close(): void {
-    this.#blocking?.disconnect();
+    this.#context.laneLogs.giveBack(this.#log);
   }
 
   /** The next item is mostly a moment away: a job that ended would cost it a round through the queue. */
   async #linger(after: number): Promise<LaneItem[]> {
-    const log = this.#context.journal.keys.log(this.#lane);
-    const reply = (await this.#readBlocking(this.#itemsMax, log, after)) as [Buffer, RawItem[]][] | null;
-    return reply?.[0]?.[1].map(parseLaneItem) ?? [];
+    const { lingerMs } = this.#context.options;
+    if (lingerMs <= 0) return [];
+    return await this.#untilAborted(() => this.#log.await(this.#stream, after, this.#itemsMax, lingerMs));
   }
 
-  /** On a connection of its own, ended by a clean stop. */
-  async #readBlocking(count: number, stream: string, after: number): Promise<unknown> {
-    const { lingerMs } = this.#context.options;
-    if (lingerMs <= 0) return null;
-    this.#blocking ??= this.#context.openBlocking();
-    const blocking = this.#blocking;
-    const stop = () => blocking.disconnect();
+  /** A clean stop ends a wait at once. */
+  async #untilAborted<T>(wait: () => Promise<T>): Promise<T> {
+    const stop = () => this.#log.close();
     this.#signal.addEventListener('abort', stop, { once: true });
     try {
       if (this.#signal.aborted) throw new AbortedError();
-      const args = ['COUNT', count, 'BLOCK', lingerMs, 'STREAMS', stream, `${after}-0`];
-      return await blocking.callBuffer('XREAD', ...args);
+      return await wait();
     } catch (error) {
       if (this.#signal.aborted) throw new AbortedError();
       throw error;

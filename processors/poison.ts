@@ -5,7 +5,7 @@ import { encodeCommand, RespScanner } from '../src/binlog/resp.ts';
 import type { StopPlace, StopRecord } from '../src/journal/records.ts';
 import type { Batch } from '../src/target/plan.ts';
 import { type Refusal, refusalOf } from '../src/target/refusal.ts';
-import type { BatchOutcome, ReplyError } from '../src/target/replies.ts';
+import type { BatchOutcome, ReplyError } from '../src/wire/replies.ts';
 import type { PipelineContext } from './context.ts';
 
 type Aborted = Extract<BatchOutcome, { kind: 'aborted' }>;

@@ -1,6 +1,6 @@
 import { RESERVED_PREFIX } from '../src/target/control.ts';
-import { ReplyError } from '../src/target/replies.ts';
 import type { FencedSession } from '../src/target/session.ts';
+import { ReplyError } from '../src/wire/replies.ts';
 
 const SCAN_COUNT = 5_000;
 

@@ -1,7 +1,13 @@
 import type { Redis } from 'ioredis';
 import type { Endpoint } from '../src/runtime/endpoint.ts';
+import { Connection } from '../src/wire/connection.ts';
+import { Link } from '../src/wire/link.ts';
 
 const RETRY_MS_MAX = 1_000;
+const CONNECT_MS = 5_000;
+const SILENCE_MS = 15_000;
+/** An item may hold one huge command. */
+const REPLY_BYTES_MAX = 2 * 1024 ** 3;
 
 /**
  * How we connect to the queue's Redis, and to it alone: this client reconnects and re-sends, which is right only because
@@ -20,8 +26,8 @@ export function queueConnection(endpoint: Endpoint, connectionName: string) {
     maxRetriesPerRequest: null,
     enableReadyCheck: true,
     keepAlive: 10_000,
-    connectTimeout: 5_000,
-    socketTimeout: 15_000,
+    connectTimeout: CONNECT_MS,
+    socketTimeout: SILENCE_MS,
     retryStrategy: (attempt: number) => Math.min(RETRY_MS_MAX, 20 * 2 ** Math.min(attempt, 6)),
     reconnectOnError: (error: Error) => (error.message.startsWith('READONLY') ? (2 as const) : false),
   };
@@ -48,4 +54,10 @@ export function coalesceWrites(redis: Redis): void {
       return write(...args);
     }) as typeof stream.write;
   });
+}
+
+/** For the journal's payload, which ioredis would copy: raw, and opened by its first call. */
+export function queueLink(endpoint: Endpoint, name: string): Link {
+  const limits = { connectTimeoutMs: CONNECT_MS, replyTimeoutMs: SILENCE_MS, maxReplyBytes: REPLY_BYTES_MAX };
+  return new Link(() => Connection.open(endpoint, { name, ...limits }));
 }

@@ -216,12 +216,12 @@ export const options = z.object({
     description: 'unapplied bytes in the journal at which reading waits',
     commands: APPLY,
   }),
-  roundBytes: option(size(1024, 256 * 1024 ** 2).default(2 * 1024 ** 2), {
+  roundBytes: option(size(1024, 256 * 1024 ** 2).default(1024 ** 2), {
     placeholder: 'SIZE',
     description: 'bytes that one commit puts into the journal at most',
     commands: APPLY,
   }),
-  chunkBytes: option(size(1024, 64 * 1024 ** 2).default(256 * 1024), {
+  chunkBytes: option(size(1024, 64 * 1024 ** 2).default(128 * 1024), {
     placeholder: 'SIZE',
     description: 'bytes that one transaction of a lane sends to the target',
     commands: APPLY,

@@ -73,8 +73,6 @@ export interface ResumePoint {
 /** Of a gate that is not closed the watchdog's announcements bring the lanes back well before. */
 const ARRIVALS_KEPT_MS = 60_000;
 
-const LOG_IS_AHEAD = 'is equal or smaller than the target stream top item';
-
 /** The durable log between the source and the lanes: Redis Streams in the queue's Redis, changed by Lua steps only. */
 export class Journal {
   readonly keys: JournalKeys;
@@ -153,55 +151,6 @@ export class Journal {
       ],
     )) as [string, number];
     return reply[0] === 'ok' ? { epoch: Number(reply[1]) } : 'fenced';
-  }
-
-  async commit(
-    id: string,
-    epoch: number,
-    lanes: number,
-    headBefore: number,
-    round: Round,
-  ): Promise<CommitOutcome> {
-    const keys = this.keys;
-    const args: (string | number | Buffer)[] = [
-      id,
-      epoch,
-      headBefore,
-      round.lastSeq,
-      round.position,
-      round.timeMs,
-      round.ignored,
-      round.items.length,
-    ];
-    for (const item of round.items) args.push(item.where, item.seq, item.header, item.index, item.commands);
-    const reply = (await runScript(
-      this.#redis,
-      'commit',
-      [
-        keys.state,
-        keys.positions,
-        keys.gates,
-        keys.gateCommands,
-        keys.counters,
-        keys.deadLetters,
-        ...keys.logs(lanes),
-      ],
-      args,
-    ).catch((error: unknown) => {
-      if (error instanceof Error && error.message.includes(LOG_IS_AHEAD)) return 'damaged';
-      throw error;
-    })) as (string | number)[] | 'damaged';
-    if (reply === 'damaged') {
-      await this.reportHole(id, '');
-      return { kind: 'damaged' };
-    }
-    if (reply[0] === 'missing') return { kind: 'missing' };
-    if (reply[0] === 'fenced') return { kind: 'fenced', by: reply.slice(1).join(' ') };
-    return {
-      kind: reply[0] === 'ok' ? 'ok' : 'repeated',
-      unappliedBytes: Number(reply[1]),
-      asleep: reply.slice(2).map(Number),
-    };
   }
 
   async snapshot(lanes: number, checkpoints: readonly (number | undefined)[]): Promise<Snapshot | undefined> {

@@ -1,6 +1,7 @@
 import { createHash } from 'node:crypto';
 import { readFileSync } from 'node:fs';
 import type { Redis } from 'ioredis';
+import type { Link } from '../wire/link.ts';
 
 type ScriptName =
   | 'arrive'
@@ -47,5 +48,21 @@ export async function runScript(
   } catch (error) {
     if (!(error instanceof Error) || !error.message.startsWith('NOSCRIPT')) throw error;
     return await redis.call('EVAL', text, keys.length, ...keys, ...args);
+  }
+}
+
+/** The same over a raw link: large arguments are not copied. */
+export async function runScriptOver(
+  link: Link,
+  name: ScriptName,
+  keys: readonly string[],
+  args: readonly (string | number | Buffer)[],
+): Promise<unknown> {
+  const { text, sha } = script(name);
+  try {
+    return await link.call(['EVALSHA', sha, keys.length, ...keys, ...args]);
+  } catch (error) {
+    if (!(error instanceof Error) || !error.message.startsWith('NOSCRIPT')) throw error;
+    return await link.call(['EVAL', text, keys.length, ...keys, ...args]);
   }
 }

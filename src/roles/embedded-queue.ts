@@ -309,6 +309,8 @@ function configuration(paths: Paths, record: ServerRecord): string {
     'daemonize no',
     'appendonly yes',
     'appendfsync everysec',
+    // The journal is written once and trimmed: rewriting its file often costs more than it saves.
+    'auto-aof-rewrite-min-size 512mb',
     'save ""',
     'maxmemory-policy noeviction',
   ].join('\n')}\n`;

@@ -9,8 +9,8 @@ import { StopError } from '../runtime/errors.ts';
 import { safeMessage } from '../runtime/log.ts';
 import type { Source } from '../sources/source.ts';
 import { ControlKeys, parseIdentity, parseMark } from '../target/control.ts';
-import { ReplyError } from '../target/replies.ts';
 import type { FencedSession } from '../target/session.ts';
+import { ReplyError } from '../wire/replies.ts';
 
 const QUEUE_VERSION_MIN = [6, 2] as const;
 

@@ -13,12 +13,13 @@ import { JobProcessors } from '../../processors/jobs.ts';
 import { LaneProcessor } from '../../processors/lane.ts';
 import { SessionPool } from '../../processors/session-pool.ts';
 import { Watchdog } from '../../processors/watchdog.ts';
-import { coalesceWrites, queueConnection } from '../../queues/connection.ts';
+import { coalesceWrites, queueConnection, queueLink } from '../../queues/connection.ts';
 import type { LaneResult } from '../../queues/jobs.ts';
 import { GATE_QUEUE, INGEST_QUEUE, laneQueue } from '../../queues/names.ts';
 import { QueueSet } from '../../queues/queue-set.ts';
 import { CommandTable } from '../binlog/command-table.ts';
 import { Journal } from '../journal/journal.ts';
+import { LaneLogs } from '../journal/lane-log.ts';
 import { Records } from '../journal/records.ts';
 import { Waits } from '../journal/waits.ts';
 import { sleep } from '../runtime/backoff.ts';
@@ -79,11 +80,14 @@ export class WorkerProcess {
     const now = () => Date.now();
     this.queues = new QueueSet(this.#redis, journal.keys);
     const table = CommandTable.shipped();
+    const openLink = () => queueLink(options.queue, `lanegate:${name}`);
     this.context = {
       name,
       workerId: this.id,
       redis: this.#redis,
       openBlocking: () => this.#connect(),
+      openLink,
+      laneLogs: new LaneLogs(openLink),
       control: new ControlKeys(name),
       journal,
       records,
@@ -149,6 +153,7 @@ export class WorkerProcess {
     const goodbye = this.context.redis.hdel(this.context.journal.keys.workers, this.id);
     await Promise.race([goodbye.catch(() => {}), sleep(500, new AbortController().signal)]);
     this.context.sessions.close();
+    this.context.laneLogs.close();
     await Promise.race([this.queues.close(), sleep(500, new AbortController().signal)]);
     this.#redis.disconnect();
     await this.#options.source?.close();

@@ -78,7 +78,8 @@ export class RoundBuilder {
   }
 
   deadLetter(seq: number, record: string, bytes: Buffer): void {
-    this.#items.push({ where: 'd', seq, header: record, index: NOTHING, commands: bytes });
+    // The source may take the memory of its entries again before the round is committed.
+    this.#items.push({ where: 'd', seq, header: record, index: NOTHING, commands: Buffer.from(bytes) });
   }
 
   /** The round is durable; its bytes are not looked at again. */

@@ -11,6 +11,7 @@
 
 import type { Endpoint } from '../runtime/endpoint.ts';
 import { AbortedError, StopError } from '../runtime/errors.ts';
+import { Connection } from '../wire/connection.ts';
 import { isReplyError, Session } from './redis-stream/connection.ts';
 import { readEntry } from './redis-stream/entry.ts';
 import { ProgressGroup } from './redis-stream/group.ts';
@@ -24,11 +25,13 @@ import {
   readThrough,
   ZERO_ID,
 } from './redis-stream/position.ts';
-import { CountTuner, type RawEntry, type Reading, readBehind, snapshotOf } from './redis-stream/reader.ts';
+import { CountTuner, type RawEntry, type Reading, StreamReader, snapshotOf } from './redis-stream/reader.ts';
 import type { Snapshot } from './redis-stream/snapshot.ts';
 import type { Entry, From, Position, Source, SourceHead, SourceStart } from './source.ts';
 
 const CHUNK_BYTES = 1024 * 1024;
+/** A blocking XREAD ends after 1 s, so a live server is never silent so long; an entry may hold one huge command. */
+const READING = { connectTimeoutMs: 10_000, replyTimeoutMs: 10_000, maxReplyBytes: 2 * 1024 ** 3 };
 
 export interface RedisStreamOptions {
   readonly endpoint: Endpoint;
@@ -113,15 +116,20 @@ export class RedisStreamSource implements Source {
   async *read(position: Position, signal: AbortSignal): AsyncIterable<readonly Entry[]> {
     if (signal.aborted) return;
     let place = parsePlace(position);
-    let session: Session | undefined;
-    const abort = () => session?.close();
+    let connection: Connection | undefined;
+    const abort = () => connection?.close();
     try {
-      session = await Session.open(this.#endpoint, `lanegate:${this.#name}:source`, signal);
+      connection = await Connection.open(this.#endpoint, {
+        ...READING,
+        name: `lanegate:${this.#name}`,
+        signal,
+      });
       if (signal.aborted) return;
       signal.addEventListener('abort', abort, { once: true });
+      const reader = new StreamReader(connection, this.#key);
       const tuner = new CountTuner(this.#chunkBytes);
       let wasGone = false;
-      let next = this.#look(session, place, { count: tuner.count, wait: false });
+      let next = reader.behind(readThrough(place), { count: tuner.count, wait: false });
       for (;;) {
         const reading = await next;
         const verdict = this.#judge(place, reading, wasGone);
@@ -129,7 +137,8 @@ export class RedisStreamSource implements Source {
         tuner.observe(chunk.entries.length, chunk.bytes);
         wasGone = chunk.entries.length === 0 && positionIsGone(place, reading.snapshot);
         place = chunk.place;
-        next = this.#look(session, place, { count: tuner.count, wait: reading.sawEnd });
+        // The chunk before this one has been used up, and its memory is taken for the one after this.
+        next = reader.behind(readThrough(place), { count: tuner.count, wait: reading.sawEnd });
         // Awaited only after the consumer has come back, perhaps never.
         next.catch(() => {});
         if (chunk.entries.length > 0) yield chunk.entries;
@@ -137,10 +146,10 @@ export class RedisStreamSource implements Source {
       }
     } catch (error) {
       if (signal.aborted) return;
-      throw session === undefined ? error : this.#explain(session, error);
+      throw this.#explain(error);
     } finally {
       signal.removeEventListener('abort', abort);
-      session?.close();
+      connection?.close();
     }
   }
 
@@ -172,10 +181,6 @@ export class RedisStreamSource implements Source {
     const control = this.#control;
     this.#control = undefined;
     await control?.then((session) => session.close()).catch(() => {});
-  }
-
-  #look(session: Session, place: Place, options: { count: number; wait: boolean }): Promise<Reading> {
-    return readBehind(session, this.#key, readThrough(place), options);
   }
 
   #judge(place: Place, reading: Reading, wasGone: boolean): Extract<Verdict, { kind: 'whole' }> {
@@ -220,9 +225,8 @@ export class RedisStreamSource implements Source {
     return `restore the stream, or start over: lanegate reset --name ${this.#name}, then lanegate run --from beginning --target-data replace (or keep)`;
   }
 
-  #explain(session: Session, error: unknown): unknown {
-    if (error instanceof StopError) return error;
-    if (!isReplyError(error) || !error.message.startsWith('WRONGTYPE')) return session.explain(error);
+  #explain(error: unknown): unknown {
+    if (!isReplyError(error) || !error.message.startsWith('WRONGTYPE')) return error;
     return new StopError('SOURCE_TYPE', `the key ${this.#keyText} at ${this.display} is no stream`, {
       hint: `name the key of a stream: --source "...?key=NAME" (redis-cli TYPE ${this.#keyText} shows what it is)`,
       cause: error,
@@ -249,7 +253,7 @@ export class RedisStreamSource implements Source {
       return await work(session);
     } catch (error) {
       if ((session === undefined || session.ended) && this.#control === control) this.#control = undefined;
-      throw session === undefined ? error : this.#explain(session, error);
+      throw this.#explain(session === undefined ? error : session.explain(error));
     }
   }
 }

@@ -48,7 +48,7 @@ export interface Source {
   head(): Promise<SourceHead>;
   /**
    * Reads on behind `position`. Yields chunks (arrays) of entries, in order, never an empty chunk;
-   * waits without bound for new ones. Ends only by abort (returns) or by throwing: StopError for what an
+   * waits without bound for new ones. The bytes of a chunk are good until the next one is asked for. Ends only by abort (returns) or by throwing: StopError for what an
    * operator must decide (lost range, log rewound, wrong type), anything else for connection trouble
    * (the caller opens again at its own position, with backoff).
    */

@@ -1,4 +1,4 @@
-import { ReplyError } from './replies.ts';
+import { ReplyError } from '../wire/replies.ts';
 
 /** Pass by themselves: retried in place for as long as it takes. */
 const TRANSIENT: ReadonlySet<string> = new Set([

@@ -10,8 +10,8 @@
 import { encodeCommand } from '../binlog/resp.ts';
 import type { Endpoint } from '../runtime/endpoint.ts';
 import { selectCommand } from '../sequencer/batch-builder.ts';
-import { TargetConnection } from './connection.ts';
-import { type BatchOutcome, ReplyError } from './replies.ts';
+import { Connection } from '../wire/connection.ts';
+import { type BatchOutcome, ReplyError } from '../wire/replies.ts';
 
 export interface SessionOptions {
   readonly name: string;
@@ -24,18 +24,18 @@ export interface SessionOptions {
 export type FenceValues = readonly (string | null)[];
 
 export class FencedSession {
-  readonly #connection: TargetConnection;
+  readonly #connection: Connection;
   readonly #db: number;
   #state: 'clean' | 'fenced' = 'clean';
 
-  private constructor(connection: TargetConnection, db: number) {
+  private constructor(connection: Connection, db: number) {
     this.#connection = connection;
     this.#db = db;
   }
 
-  /** @throws what TargetConnection.open throws */
+  /** @throws what Connection.open throws */
   static async open(endpoint: Endpoint, options: SessionOptions): Promise<FencedSession> {
-    return new FencedSession(await TargetConnection.open(endpoint, options), endpoint.db);
+    return new FencedSession(await Connection.open(endpoint, options), endpoint.db);
   }
 
   get closed(): boolean {

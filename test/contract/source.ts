@@ -17,10 +17,15 @@ export async function take(source: Source, position: Position, count: number): P
   if (count === 0) return entries;
   for await (const chunk of source.read(position, abort.signal)) {
     expect(chunk.length).toBeGreaterThan(0);
-    entries.push(...chunk);
+    entries.push(...chunk.map(kept));
     if (entries.length >= count) abort.abort();
   }
   return entries;
+}
+
+/** A source may take the memory of a chunk again. */
+export function kept(entry: Entry): Entry {
+  return { ...entry, resp: Buffer.from(entry.resp) };
 }
 
 export async function beginning(source: Source): Promise<Position> {

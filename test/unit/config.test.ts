@@ -242,6 +242,6 @@ describe('help', () => {
   });
 
   test('the table of the README has a row for every option', () => {
-    expect(optionsTable()).toContain('| `--chunk-bytes SIZE` | `LANEGATE_CHUNK_BYTES` | `256KiB` |');
+    expect(optionsTable()).toContain('| `--chunk-bytes SIZE` | `LANEGATE_CHUNK_BYTES` | `128KiB` |');
   });
 });

@@ -4,8 +4,8 @@ import { setTimeout as delay } from 'node:timers/promises';
 import { describe, expect, test } from 'vitest';
 import { type Endpoint, parseEndpoint } from '../../src/runtime/endpoint.ts';
 import { AbortedError } from '../../src/runtime/errors.ts';
-import { ConnectionLost, type ConnectionOptions, TargetConnection } from '../../src/target/connection.ts';
-import { type BatchOutcome, ProtocolError, ReplyError } from '../../src/target/replies.ts';
+import { Connection, ConnectionLost, type ConnectionOptions } from '../../src/wire/connection.ts';
+import { type BatchOutcome, ProtocolError, ReplyError } from '../../src/wire/replies.ts';
 import { FaultyProxy } from '../support/proxy.ts';
 import { RedisServer } from '../support/redis-server.ts';
 
@@ -16,8 +16,8 @@ function endpoint(url: string, secrets: { username?: string; password?: string }
   return parseEndpoint('--target', url, secrets);
 }
 
-function open(url: string, options: Partial<ConnectionOptions> = {}): Promise<TargetConnection> {
-  return TargetConnection.open(endpoint(url), { connectTimeoutMs: 5_000, replyTimeoutMs: 5_000, ...options });
+function open(url: string, options: Partial<ConnectionOptions> = {}): Promise<Connection> {
+  return Connection.open(endpoint(url), { connectTimeoutMs: 5_000, replyTimeoutMs: 5_000, ...options });
 }
 
 function encoded(...commands: string[][]): Buffer {
@@ -26,7 +26,7 @@ function encoded(...commands: string[][]): Buffer {
   return Buffer.from(commands.map((command) => `*${command.length}\r\n${words(command)}`).join(''));
 }
 
-async function applied(connection: TargetConnection, ...commands: string[][]): Promise<BatchOutcome> {
+async function applied(connection: Connection, ...commands: string[][]): Promise<BatchOutcome> {
   await connection.callMany(PRELUDE);
   return connection.execBatch([encoded(...commands)], commands.length);
 }
@@ -270,7 +270,7 @@ describe('opening', () => {
   test('authenticates, names itself and selects the database of the endpoint', async () => {
     await using redis = await RedisServer.start({ password: 'correct horse' });
     const target = endpoint(`${redis.url}/3`, { username: 'default', password: 'correct horse' });
-    const connection = await TargetConnection.open(target, {
+    const connection = await Connection.open(target, {
       name: 'lane-7',
       connectTimeoutMs: 5_000,
       replyTimeoutMs: 5_000,
@@ -289,7 +289,7 @@ describe('opening', () => {
     '%s is refused with the code of the server and without the password',
     async (_, secrets, options, code) => {
       await using redis = await RedisServer.start(options);
-      const opening = TargetConnection.open(endpoint(redis.url, secrets), {
+      const opening = Connection.open(endpoint(redis.url, secrets), {
         connectTimeoutMs: 5_000,
         replyTimeoutMs: 5_000,
       });
@@ -304,7 +304,7 @@ describe('opening', () => {
       socket.write("-ERR unknown command 'AUTH', with args: 'hunter2' \r\n+OK\r\n"),
     );
     const target = endpoint(server.url, { password: 'hunter2' });
-    const opening = TargetConnection.open(target, { connectTimeoutMs: 5_000, replyTimeoutMs: 5_000 });
+    const opening = Connection.open(target, { connectTimeoutMs: 5_000, replyTimeoutMs: 5_000 });
     await expect(opening).rejects.toThrow(
       /^ERR redis:\/\/127.0.0.1:\d+ refused the credentials: AUTH failed$/,
     );

@@ -1,6 +1,6 @@
 import { describe, expect, test } from 'vitest';
-import { ProtocolError, ReplyError } from '../../src/target/replies.ts';
-import { type Expectation, ReplyReader } from '../../src/target/reply-reader.ts';
+import { ProtocolError, ReplyError } from '../../src/wire/replies.ts';
+import { type Expectation, ReplyReader } from '../../src/wire/reply-reader.ts';
 
 type Asked = { kind: 'replies' | 'batch'; count: number };
 

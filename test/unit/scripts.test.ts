@@ -1,11 +1,15 @@
 import { Worker } from 'bullmq';
 import { Redis } from 'ioredis';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
+import { queueLink } from '../../queues/connection.ts';
 import { QueueSet } from '../../queues/queue-set.ts';
 import { IndexWriter, laneHeader } from '../../src/journal/item.ts';
-import { Journal, type Round, type RoundItem } from '../../src/journal/journal.ts';
+import { type CommitOutcome, Journal, type Round, type RoundItem } from '../../src/journal/journal.ts';
+import { RoundWriter } from '../../src/journal/round-writer.ts';
 import { runScript } from '../../src/journal/scripts.ts';
+import { parseEndpoint } from '../../src/runtime/endpoint.ts';
 import { itemBytes } from '../../src/target/plan.ts';
+import type { Link } from '../../src/wire/link.ts';
 import { RedisServer } from '../support/redis-server.ts';
 import { entry, GENERATION, LANES, run, sequencer } from './sequencer-log.ts';
 
@@ -13,17 +17,27 @@ import { entry, GENERATION, LANES, run, sequencer } from './sequencer-log.ts';
 
 let server: RedisServer;
 let redis: Redis;
+let link: Link;
 let names = 0;
 
 beforeAll(async () => {
   server = await RedisServer.start();
   redis = new Redis(server.port, { maxRetriesPerRequest: null });
+  link = queueLink(parseEndpoint('--queue', server.url), 'test');
 });
 
 afterAll(async () => {
   redis.disconnect();
+  link.close();
   await server[Symbol.asyncDispose]();
 });
+
+function commit(
+  journal: Journal,
+  ...step: [id: string, epoch: number, lanes: number, headBefore: number, round: Round]
+): Promise<CommitOutcome> {
+  return new RoundWriter(journal, link).commit(...step);
+}
 
 const START = { seq: 0, position: '0', tails: [0, 0, 0, 0] };
 
@@ -65,7 +79,7 @@ describe('commit', () => {
 
   test('appends the whole round and moves the head', async () => {
     const { journal, epoch } = await fresh();
-    const outcome = await journal.commit('j1', epoch, LANES, 0, round);
+    const outcome = await commit(journal, 'j1', epoch, LANES, 0, round);
     expect(outcome).toMatchObject({ kind: 'ok', asleep: [0, 1, 2] });
     expect(await journal.inForce()).toMatchObject({ id: 'j1', head: 4 });
     const [first, marker] = await journal.readLane(0, 0, 10);
@@ -86,50 +100,50 @@ describe('commit', () => {
         { where: 'd', seq: 3, header: 'r', index: Buffer.alloc(0), commands: Buffer.from('x') },
       ],
     };
-    const first = await journal.commit('j1', epoch, LANES, 0, withLetter);
+    const first = await commit(journal, 'j1', epoch, LANES, 0, withLetter);
     const before = await contents(journal);
-    expect(await journal.commit('j1', epoch, LANES, 0, withLetter)).toEqual({ ...first, kind: 'repeated' });
+    expect(await commit(journal, 'j1', epoch, LANES, 0, withLetter)).toEqual({ ...first, kind: 'repeated' });
     expect(await contents(journal)).toEqual(before);
   });
 
   test('of another epoch, journal or head is refused without a trace', async () => {
     const { journal, epoch } = await fresh();
-    await journal.commit('j1', epoch, LANES, 0, round);
+    await commit(journal, 'j1', epoch, LANES, 0, round);
     const before = await contents(journal);
     const next = { ...round, lastSeq: 9 };
-    expect(await journal.commit('j1', epoch + 1, LANES, 4, next)).toMatchObject({ kind: 'fenced' });
-    expect(await journal.commit('j2', epoch, LANES, 4, next)).toMatchObject({ kind: 'fenced' });
-    expect(await journal.commit('j1', epoch, LANES, 3, next)).toMatchObject({ kind: 'fenced' });
+    expect(await commit(journal, 'j1', epoch + 1, LANES, 4, next)).toMatchObject({ kind: 'fenced' });
+    expect(await commit(journal, 'j2', epoch, LANES, 4, next)).toMatchObject({ kind: 'fenced' });
+    expect(await commit(journal, 'j1', epoch, LANES, 3, next)).toMatchObject({ kind: 'fenced' });
     expect(await contents(journal)).toEqual(before);
   });
 
   test('without a journal is an error, never a fresh start', async () => {
     const { journal, epoch } = await fresh();
     await redis.hdel(journal.keys.state, 'epoch');
-    expect(await journal.commit('j1', epoch, LANES, 0, round)).toEqual({ kind: 'missing' });
+    expect(await commit(journal, 'j1', epoch, LANES, 0, round)).toEqual({ kind: 'missing' });
     await redis.del(journal.keys.state);
-    expect(await journal.commit('j1', epoch, LANES, 0, round)).toEqual({ kind: 'missing' });
+    expect(await commit(journal, 'j1', epoch, LANES, 0, round)).toEqual({ kind: 'missing' });
     expect(await redis.exists(journal.keys.state, journal.keys.log(0), journal.keys.positions)).toBe(0);
   });
 
   test('works on a server that has lost its scripts', async () => {
     const { journal, epoch } = await fresh();
     await redis.script('FLUSH');
-    expect(await journal.commit('j1', epoch, LANES, 0, round)).toMatchObject({ kind: 'ok' });
+    expect(await commit(journal, 'j1', epoch, LANES, 0, round)).toMatchObject({ kind: 'ok' });
   });
 
   test('names as asleep only lanes that it touched and that have no job awake', async () => {
     const { journal, epoch } = await fresh();
     await journal.wake(0);
     await journal.sleep('j1', 1, 0, 'gate');
-    expect(await journal.commit('j1', epoch, LANES, 0, round)).toMatchObject({ asleep: [2] });
+    expect(await commit(journal, 'j1', epoch, LANES, 0, round)).toMatchObject({ asleep: [2] });
   });
 });
 
 describe('begin', () => {
   test('raises the epoch, which fences the ingest before it, and tells the place to go on', async () => {
     const { journal, epoch } = await fresh();
-    await journal.commit('j1', epoch, LANES, 0, roundOf('SET b 1', 'SET d 2'));
+    await commit(journal, 'j1', epoch, LANES, 0, roundOf('SET b 1', 'SET d 2'));
     const begun = await journal.begin('j1', 'w2');
     expect(begun).toEqual({
       epoch: epoch + 1,
@@ -140,12 +154,12 @@ describe('begin', () => {
       headTimeMs: 1_000,
       tails: [1, 0, 2, 0],
     });
-    expect(await journal.commit('j1', epoch, LANES, 2, { ...roundOf('PING'), lastSeq: 3 })).toMatchObject({
+    expect(await commit(journal, 'j1', epoch, LANES, 2, { ...roundOf('PING'), lastSeq: 3 })).toMatchObject({
       kind: 'fenced',
     });
-    expect(await journal.commit('j1', epoch + 1, LANES, 2, { ...roundOf('PING'), lastSeq: 3 })).toMatchObject(
-      { kind: 'ok' },
-    );
+    expect(
+      await commit(journal, 'j1', epoch + 1, LANES, 2, { ...roundOf('PING'), lastSeq: 3 }),
+    ).toMatchObject({ kind: 'ok' });
   });
 
   test('is refused for another journal, and says when there is none', async () => {
@@ -160,7 +174,7 @@ describe('begin', () => {
 describe('rebuild', () => {
   test('wipes the journal, fences its ingest, and starts where it is told', async () => {
     const { journal, epoch } = await fresh();
-    await journal.commit('j1', epoch, LANES, 0, roundOf('SET b 1', 'RENAME b c'));
+    await commit(journal, 'j1', epoch, LANES, 0, roundOf('SET b 1', 'RENAME b c'));
     const start = { seq: 40, position: 'p', tails: [38, 40, 12, 0] };
     const made = await rebuilt(journal, { id: 'j1', epoch }, 'j2', start);
     expect(made).toEqual({ epoch: epoch + 1 });
@@ -168,7 +182,9 @@ describe('rebuild', () => {
     expect(await journal.readGate(2)).toBeUndefined();
     expect(await journal.resumePoint('j2', 99)).toEqual(start);
     expect(await journal.begin('j2', 'w')).toMatchObject({ head: 40, position: 'p', tails: start.tails });
-    expect(await journal.commit('j1', epoch, LANES, 2, roundOf('SET b 1'))).toMatchObject({ kind: 'fenced' });
+    expect(await commit(journal, 'j1', epoch, LANES, 2, roundOf('SET b 1'))).toMatchObject({
+      kind: 'fenced',
+    });
   });
 
   test('replaces only the journal and epoch that it names', async () => {
@@ -193,7 +209,7 @@ describe('rebuild', () => {
 describe('snapshot', () => {
   test('shows each lane from its checkpoint: the first item behind it, none at the tail', async () => {
     const { journal, epoch } = await fresh();
-    await journal.commit('j1', epoch, LANES, 0, roundOf('SET b 1', 'RENAME b c', 'SET d 3'));
+    await commit(journal, 'j1', epoch, LANES, 0, roundOf('SET b 1', 'RENAME b c', 'SET d 3'));
     const snapshot = await journal.snapshot(LANES, [1, 0, 3, 0]);
     expect(snapshot).toMatchObject({
       id: 'j1',
@@ -222,7 +238,7 @@ async function filled(n: number): Promise<{ journal: Journal; epoch: number }> {
   const made = run(sequencer(), ...Array.from({ length: n }, (_, i) => [entry(i + 1, [`SET b ${i}`])]));
   let head = 0;
   for (const round of made.rounds) {
-    await journal.commit('j1', epoch, LANES, head, round);
+    await commit(journal, 'j1', epoch, LANES, head, round);
     head = round.lastSeq;
   }
   return { journal, epoch };
@@ -258,7 +274,7 @@ describe('resume point and trim', () => {
   test('trim keeps a large item that begins before the seq and ends behind it', async () => {
     const { journal, epoch } = await fresh();
     const entries = [entry(1, ['SET b 1', 'SET c 2', 'SET b 3'])];
-    await journal.commit('j1', epoch, LANES, 0, run(sequencer(), entries).rounds[0] as Round);
+    await commit(journal, 'j1', epoch, LANES, 0, run(sequencer(), entries).rounds[0] as Round);
     await journal.trim('j1', LANES, 2, false);
     expect(await journal.readLane(0, 0, 10)).toMatchObject([{ first: 1, seq: 3 }]);
   });
@@ -419,7 +435,7 @@ describe('a pause for the eye, on real BullMQ queues', () => {
 
 test('a marker weighs nothing: when its gate is behind, no byte is unapplied', async () => {
   const { journal, epoch } = await fresh();
-  await journal.commit('j1', epoch, LANES, 0, roundOf('FLUSHDB'));
+  await commit(journal, 'j1', epoch, LANES, 0, roundOf('FLUSHDB'));
   const gate = await journal.readGate(1);
   const outBytes =
     (gate?.bytesBefore ?? 0) + itemBytes(gate ?? { commands: Buffer.alloc(0), index: Buffer.alloc(0) });
@@ -436,7 +452,7 @@ test('unapplied bytes are those that no lane and no gate has behind it', async (
   const header = laneHeader({ ...shape, kind: 'batch', seq: 1, previous: 0, first: 1 });
   const item: RoundItem = { where: 2, seq: 1, header, index: writer.take(), commands: Buffer.alloc(871) };
   const round: Round = { lastSeq: 1, position: '1', timeMs: 0, ignored: 0, items: [item] };
-  const outcome = await journal.commit('j1', epoch, LANES, 0, round);
+  const outcome = await commit(journal, 'j1', epoch, LANES, 0, round);
   expect(outcome).toMatchObject({ unappliedBytes: 1_000 });
   const reply = await runScript(redis, 'room', [journal.keys.state, journal.keys.room], ['j1', LANES, 1_000]);
   expect(reply).toBe(1_000);

@@ -1,4 +1,7 @@
-import { isReplyError, type Session } from './connection.ts';
+import { ArenaPair } from '../../wire/arena.ts';
+import type { Connection } from '../../wire/connection.ts';
+import { type Reply, ReplyError } from '../../wire/replies.ts';
+import { isReplyError } from './connection.ts';
 import { parseSnapshot, type Snapshot } from './snapshot.ts';
 
 export const BLOCK_MS = 1_000;
@@ -36,31 +39,37 @@ export class CountTuner {
   }
 }
 
-/**
- * One MULTI of XINFO STREAM and XREAD. With `wait` a blocking XREAD goes before it in the same write, only to wait until
- * there is something: what it returns was not read at the moment of any XINFO and cannot be judged.
- */
-export async function readBehind(
-  session: Session,
-  stream: Buffer,
-  id: string,
-  options: { readonly count: number; readonly wait: boolean },
-): Promise<Reading> {
-  const { redis } = session;
-  const pipeline = redis.pipeline();
-  if (options.wait) pipeline.callBuffer('XREAD', 'COUNT', 1, 'BLOCK', BLOCK_MS, 'STREAMS', stream, id);
-  pipeline.callBuffer('MULTI');
-  pipeline.callBuffer('XINFO', 'STREAM', stream);
-  pipeline.callBuffer('XREAD', 'COUNT', options.count, 'STREAMS', stream, id);
-  pipeline.callBuffer('EXEC');
-  const replies = await pipeline.exec();
-  if (replies === null) throw new Error('the pipeline was discarded');
-  const failed = replies.find(([error]) => error !== null);
-  if (failed !== undefined) throw failed[0];
-  const [info, found] = (replies.at(-1) as [null, [unknown, unknown]])[1];
-  if (found instanceof Error) throw found;
-  const entries = ((found as [Buffer, RawEntry[]][] | null)?.[0]?.[1] ?? []) as readonly RawEntry[];
-  return { snapshot: snapshotOf(info), entries, sawEnd: entries.length < options.count };
+/** Reads one stream over a raw connection that is this reader's own. A chunk's bytes are good until the next but one. */
+export class StreamReader {
+  readonly #connection: Connection;
+  readonly #stream: Buffer;
+  readonly #arenas = new ArenaPair();
+
+  constructor(connection: Connection, stream: Buffer) {
+    this.#connection = connection;
+    this.#stream = stream;
+  }
+
+  /**
+   * One MULTI of XINFO STREAM and XREAD. With `wait` a blocking XREAD goes before it in the same write, only to wait
+   * until there is something: what it returns was not read at the moment of any XINFO and cannot be judged.
+   * @throws ReplyError, ConnectionLost
+   */
+  async behind(id: string, options: { readonly count: number; readonly wait: boolean }): Promise<Reading> {
+    const read = (count: number, ...block: (string | number)[]) => {
+      return ['XREAD', 'COUNT', count, ...block, 'STREAMS', this.#stream, id];
+    };
+    const waiting = options.wait ? [read(1, 'BLOCK', BLOCK_MS)] : [];
+    const judged = [['MULTI'], ['XINFO', 'STREAM', this.#stream], read(options.count), ['EXEC']];
+    const replies = await this.#connection.callMany([...waiting, ...judged], { arena: this.#arenas.next() });
+    const failed = replies.find((reply) => reply instanceof ReplyError);
+    if (failed instanceof ReplyError) throw failed;
+    const [info, found] = replies.at(-1) as [Reply, Reply];
+    if (found instanceof ReplyError) throw found;
+    const entries = ((found as unknown as [Buffer, RawEntry[]][] | null)?.[0]?.[1] ??
+      []) as readonly RawEntry[];
+    return { snapshot: snapshotOf(info), entries, sawEnd: entries.length < options.count };
+  }
 }
 
 /** undefined: the stream does not exist. */

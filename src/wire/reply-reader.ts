@@ -15,6 +15,7 @@
 // there on, and there is no way back.
 
 import assert from 'node:assert/strict';
+import type { Arena } from './arena.ts';
 import {
   type BatchOutcome,
   type CommandError,
@@ -32,7 +33,12 @@ import {
 
 /** What the next replies on the wire are for; `count` is the number of replies, of a batch the commands before EXEC. */
 export type Expectation =
-  | { readonly kind: 'replies'; readonly count: number; resolve(replies: Reply[]): void }
+  | {
+      readonly kind: 'replies';
+      readonly count: number;
+      resolve(replies: Reply[]): void;
+      readonly arena?: Arena | undefined;
+    }
   | { readonly kind: 'batch'; readonly count: number; resolve(outcome: BatchOutcome): void };
 
 /** Why a step ended: for want of bytes, with a debt or a push message to be dealt with first, or done. */
@@ -61,6 +67,9 @@ export class ReplyReader {
   #owedBytes = 0;
   #owedReplies = 0;
   #bulk: Bulk | undefined;
+  /** Of the values that are being read. */
+  #arena: Arena | undefined;
+  #reading: Expectation | undefined;
 
   #queued = 0;
   /** Of EXEC's reply; undefined before its first line. */
@@ -89,6 +98,7 @@ export class ReplyReader {
         if (this.#at === this.#buffer.length) break;
         throw new ProtocolError(`a reply that nothing asked for: ${this.#shown()}`);
       } else {
+        if (head !== this.#reading) this.#begin(head);
         const progress = head.kind === 'batch' ? this.#readBatch(head.count) : this.#readReplies(head.count);
         if (progress === 'starved') break;
         if (progress === 'complete') {
@@ -100,6 +110,12 @@ export class ReplyReader {
     const left = this.#buffer.length - this.#at;
     if (left > LINE_BYTES_MAX) throw new ProtocolError(`a line of more than ${LINE_BYTES_MAX} bytes`);
     this.#buffer = left === 0 ? EMPTY : Buffer.from(this.#buffer.subarray(this.#at));
+  }
+
+  #begin(head: Expectation): void {
+    this.#reading = head;
+    this.#arena = head.kind === 'replies' ? head.arena : undefined;
+    this.#arena?.reset();
   }
 
   #resolve(head: Expectation): void {
@@ -329,7 +345,7 @@ export class ReplyReader {
       this.#builder.add(null);
     } else {
       this.#builder.count(length);
-      this.#bulk = { type, bytes: Buffer.allocUnsafe(length), filled: 0 };
+      this.#bulk = { type, bytes: this.#arena?.take(length) ?? Buffer.allocUnsafe(length), filled: 0 };
     }
   }
 

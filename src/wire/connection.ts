@@ -1,4 +1,4 @@
-// One TCP connection to the target: the session that a WATCH belongs to.
+// One TCP connection to a Redis-protocol server: the session that a WATCH belongs to.
 //
 // It never reconnects and never sends anything twice. Whatever breaks it (the server, the network, a timeout, bytes that
 // are not a reply) ends it for good: everything pending is rejected with ConnectionLost, and only the checkpoints can
@@ -13,12 +13,17 @@ import { connect, type Socket } from 'node:net';
 import { connect as connectTls } from 'node:tls';
 import type { Endpoint } from '../runtime/endpoint.ts';
 import { AbortedError } from '../runtime/errors.ts';
+import type { Arena } from './arena.ts';
 import { type BatchOutcome, type Reply, ReplyError } from './replies.ts';
 import { type Expectation, ReplyReader } from './reply-reader.ts';
 
 const KEEP_ALIVE_DELAY_MS = 10_000;
 const REPLY_BYTES_MAX = 64 * 1024 * 1024;
 const EXEC = Buffer.from('*1\r\n$4\r\nEXEC\r\n');
+/** Arguments below this are copied together: a system call's part of its own costs more. */
+const COPIED_BYTES_MAX = 4 * 1024;
+/** What any plain socket of this process has just read. The reader keeps no part of it, and nothing awaits in between. */
+const received = Buffer.allocUnsafeSlow(256 * 1024);
 
 export type Argument = Buffer | string | number;
 
@@ -36,6 +41,8 @@ export interface ConnectionOptions {
 
 export interface CallOptions {
   readonly timeoutMs?: number | undefined;
+  /** Where the values of the reply are put; memory of their own without. */
+  readonly arena?: Arena | undefined;
 }
 
 /** The connection is gone, or was before the call. */
@@ -57,7 +64,7 @@ type Pending = Expectation & {
   readonly turn: number;
 };
 
-export class TargetConnection {
+export class Connection {
   readonly #endpoint: Endpoint;
   readonly #socket: Socket;
   readonly #reader: ReplyReader;
@@ -77,7 +84,6 @@ export class TargetConnection {
     this.#replyTimeoutMs = options.replyTimeoutMs;
     socket.setNoDelay(true);
     socket.setKeepAlive(true, KEEP_ALIVE_DELAY_MS);
-    socket.on('data', (bytes) => this.#onBytes(bytes));
     socket.on('error', (error) => this.#lose(`lost: ${codeOf(error)}`, error));
     socket.on('close', () => this.#lose('closed by the server'));
   }
@@ -86,11 +92,13 @@ export class TargetConnection {
    * Connects, authenticates and selects `endpoint.db`.
    * @throws ConnectionLost; ReplyError with the server's code (`WRONGPASS`, `NOAUTH`, `LOADING`); AbortedError
    */
-  static async open(endpoint: Endpoint, options: ConnectionOptions): Promise<TargetConnection> {
+  static async open(endpoint: Endpoint, options: ConnectionOptions): Promise<Connection> {
     const stopped = () => options.signal?.aborted ?? false;
     if (stopped()) throw new AbortedError('connecting was stopped');
-    const { socket, deadline } = await connected(endpoint, options);
-    const connection = new TargetConnection(endpoint, socket, options);
+    const inbox: Inbox = { onBytes: () => {} };
+    const { socket, deadline } = await connected(endpoint, options, inbox);
+    const connection = new Connection(endpoint, socket, options);
+    inbox.onBytes = (bytes) => connection.#onBytes(bytes);
     const onAbort = () => connection.#lose('opening was stopped');
     options.signal?.addEventListener('abort', onAbort);
     try {
@@ -117,16 +125,27 @@ export class TargetConnection {
   call(args: readonly Argument[], options: CallOptions = {}): Promise<Reply> {
     return this.#issue(options, (resolve) => ({
       parts: [encodeCommands([args])],
-      expectation: { kind: 'replies', count: 1, resolve: (replies) => resolve(replies[0] ?? null) },
+      expectation: {
+        kind: 'replies',
+        count: 1,
+        resolve: (replies) => resolve(replies[0] ?? null),
+        arena: options.arena,
+      },
     }));
   }
 
   /** One reply for each command, in order. */
   callMany(commands: readonly (readonly Argument[])[], options: CallOptions = {}): Promise<Reply[]> {
     if (commands.length === 0) return Promise.resolve([]);
+    return this.callEncoded([encodeCommands(commands)], commands.length, options);
+  }
+
+  /** Sends `parts`, which hold exactly `count` encoded commands and must not change before the promise settles. */
+  callEncoded(parts: readonly Buffer[], count: number, options: CallOptions = {}): Promise<Reply[]> {
+    const { arena } = options;
     return this.#issue(options, (resolve) => ({
-      parts: [encodeCommands(commands)],
-      expectation: { kind: 'replies', count: commands.length, resolve },
+      parts,
+      expectation: { kind: 'replies', count, resolve, arena },
     }));
   }
 
@@ -255,14 +274,34 @@ function refusedCredentials(display: string, reply: ReplyError): ReplyError {
   return new ReplyError(`${code} ${display} refused the credentials: ${why}`);
 }
 
+/** Takes what the socket reads; the bytes are good until it returns. */
+interface Inbox {
+  onBytes: (bytes: Buffer) => void;
+}
+
+/** Plain sockets read into one buffer of the process; TLS hands over its own. */
+function dial({ host, port, tls }: Endpoint, inbox: Inbox): Socket {
+  if (tls === undefined) {
+    const callback = (length: number) => {
+      inbox.onBytes(received.subarray(0, length));
+      return true;
+    };
+    return connect({ host, port, onread: { buffer: received, callback } });
+  }
+  const socket = connectTls({ ...tls, host, port });
+  socket.on('data', (bytes) => inbox.onBytes(bytes));
+  return socket;
+}
+
 function connected(
   endpoint: Endpoint,
   options: ConnectionOptions,
+  inbox: Inbox,
 ): Promise<{ socket: Socket; deadline: number }> {
-  const { host, port, tls, display } = endpoint;
+  const { tls, display } = endpoint;
   const deadline = performance.now() + options.connectTimeoutMs;
   return new Promise((resolve, reject) => {
-    const socket = tls === undefined ? connect({ host, port }) : connectTls({ ...tls, host, port });
+    const socket = dial(endpoint, inbox);
     const settle = () => {
       clearTimeout(timer);
       options.signal?.removeEventListener('abort', onAbort);
@@ -297,20 +336,42 @@ function codeOf(error: Error): string {
 }
 
 function encodeCommands(commands: readonly (readonly Argument[])[]): Buffer {
+  return Buffer.concat(encodeParts(commands));
+}
+
+/** Commands as they go over the wire; large arguments are parts of their own, not copied. */
+export function encodeParts(commands: readonly (readonly Argument[])[]): Buffer[] {
   const parts: Buffer[] = [];
   let text = '';
+  let small: Buffer[] = [];
+  const flushText = () => {
+    if (text !== '') small.push(Buffer.from(text));
+    text = '';
+  };
+  const flush = () => {
+    flushText();
+    if (small.length > 0) parts.push(small.length === 1 ? (small[0] as Buffer) : Buffer.concat(small));
+    small = [];
+  };
   for (const args of commands) {
     text += `*${args.length}\r\n`;
     for (const arg of args) {
       if (Buffer.isBuffer(arg)) {
-        parts.push(Buffer.from(`${text}$${arg.length}\r\n`), arg);
-        text = '\r\n';
+        text += `$${arg.length}\r\n`;
+        if (arg.length < COPIED_BYTES_MAX) {
+          flushText();
+          small.push(arg);
+        } else {
+          flush();
+          parts.push(arg);
+        }
+        text += '\r\n';
       } else {
         const word = String(arg);
         text += `$${Buffer.byteLength(word)}\r\n${word}\r\n`;
       }
     }
   }
-  parts.push(Buffer.from(text));
-  return Buffer.concat(parts);
+  flush();
+  return parts;
 }

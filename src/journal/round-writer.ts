@@ -1,0 +1,66 @@
+import { ConnectionLost } from '../wire/connection.ts';
+import type { Link } from '../wire/link.ts';
+import type { CommitOutcome, Journal, Round } from './journal.ts';
+import { runScriptOver } from './scripts.ts';
+
+const LOG_IS_AHEAD = 'is equal or smaller than the target stream top item';
+
+/** Appends rounds to the journal. Their bytes go from the sequencer's memory to the socket without a copy. */
+export class RoundWriter {
+  readonly #journal: Journal;
+  readonly #link: Link;
+
+  constructor(journal: Journal, link: Link) {
+    this.#journal = journal;
+    this.#link = link;
+  }
+
+  /** May be repeated: commit.lua knows a round that is in. The round's memory must not change before this settles. */
+  async commit(
+    id: string,
+    epoch: number,
+    lanes: number,
+    headBefore: number,
+    round: Round,
+  ): Promise<CommitOutcome> {
+    const { keys } = this.#journal;
+    const named = [
+      keys.state,
+      keys.positions,
+      keys.gates,
+      keys.gateCommands,
+      keys.counters,
+      keys.deadLetters,
+    ];
+    const { lastSeq, position, timeMs, ignored, items } = round;
+    const args: (string | number | Buffer)[] = [
+      ...[id, epoch, headBefore, lastSeq, position, timeMs, ignored, items.length],
+    ];
+    for (const item of items) args.push(item.where, item.seq, item.header, item.index, item.commands);
+    const reply = (await runScriptOver(this.#link, 'commit', [...named, ...keys.logs(lanes)], args).catch(
+      (error: unknown) => {
+        if (error instanceof Error && error.message.includes(LOG_IS_AHEAD)) return 'damaged';
+        throw error;
+      },
+    )) as (Buffer | number)[] | 'damaged';
+    if (reply === 'damaged') {
+      await this.#journal.reportHole(id, '');
+      return { kind: 'damaged' };
+    }
+    const [kind, ...rest] = reply.map(String);
+    if (kind === 'missing') return { kind };
+    if (kind === 'fenced') return { kind, by: rest.join(' ') };
+    const [unappliedBytes, ...asleep] = rest.map(Number);
+    return { kind: kind === 'ok' ? 'ok' : 'repeated', unappliedBytes: unappliedBytes ?? 0, asleep };
+  }
+
+  close(): void {
+    this.#link.close();
+  }
+}
+
+/** For messages: what kind of trouble a commit met. */
+export function commitTrouble(error: unknown): string {
+  if (error instanceof ConnectionLost) return 'CONNECTION';
+  return error instanceof Error ? (error.message.split(' ')[0] ?? 'ERROR') : 'ERROR';
+}
