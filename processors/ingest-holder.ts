@@ -5,6 +5,7 @@
 import { INGEST_QUEUE } from '../queues/names.ts';
 import { CommandTable } from '../src/binlog/command-table.ts';
 import { NO_GENERATION } from '../src/journal/records.ts';
+import { endsBeforeApplied } from '../src/protocol/start.ts';
 import { Backoff, sleep } from '../src/runtime/backoff.ts';
 import { AbortedError, ConfigurationError, StopError } from '../src/runtime/errors.ts';
 import { safeMessage } from '../src/runtime/log.ts';
@@ -119,7 +120,7 @@ export class IngestHolder {
     const table = CommandTable.withAdditions(started.identity.commands);
     const wanted = await this.#context.redis.hget(this.#context.journal.keys.control, 'relane');
     const checkpoints = await readCheckpoints(this.#context, session, started.identity);
-    const readAll = checkpoints.every((seq) => (seq ?? 0) <= started.head);
+    const readAll = !endsBeforeApplied(started.head, checkpoints);
     if (wanted !== null && Number(wanted) !== started.lanes && readAll) {
       // Unless the journal ends before what is applied, nothing is read until the lanes are drained: else a busy source would put it off for ever.
       await this.#relane(session, started, table.fingerprint);

@@ -18,7 +18,7 @@ import type { Poison } from '../src/sequencer/unit.ts';
 import type { Entry, Source } from '../src/sources/source.ts';
 import { RESERVED_PREFIX } from '../src/target/control.ts';
 import type { PipelineContext } from './context.ts';
-import { announceAll } from './gate.ts';
+import { announceAll } from './announce.ts';
 import type { Started } from './generation.ts';
 import { stopPlace } from './poison.ts';
 
