@@ -10,7 +10,6 @@
 // have all passed it is closed, and the fence lets one execution through. The claim only saves work (I3, I4, I8).
 
 import { GATE_QUEUE } from '../queues/names.ts';
-import { encodeCommand } from '../src/binlog/resp.ts';
 import type { GateItem } from '../src/journal/item.ts';
 import { gateFence, gateWrites, planFenced } from '../src/protocol/gate-fence.ts';
 import { Backoff, sleep } from '../src/runtime/backoff.ts';
@@ -22,7 +21,7 @@ import { type BatchOutcome, ReplyError } from '../src/target/replies.ts';
 import type { FencedSession } from '../src/target/session.ts';
 import { announceAll } from './announce.ts';
 import type { PipelineContext } from './context.ts';
-import { judge, nameOf, positionOf, reasonOf, recordErrors, stopPlace } from './poison.ts';
+import { judge, leaveOut, nameOf, positionOf, reasonOf, recordErrors, stopPlace } from './poison.ts';
 
 export type GateEnd = 'executed' | 'already executed' | 'waiting' | 'claimed' | 'stopped' | 'void';
 
@@ -274,31 +273,19 @@ export class GateRunner {
     if (judged.refusal !== 'poison') return await this.#refused(judged.error);
     const blamed = judged.index === undefined ? undefined : batch.commandAt(judged.index);
     const seq = blamed?.seq ?? attempt.item.seq;
-    const named = nameOf(this.#context, blamed?.args ?? []);
     const reason = reasonOf(judged.error);
-    const { records, options, now } = this.#context;
-    if (options.onPoison === 'dead-letter' && blamed) {
-      const record = {
-        place: `gate:${attempt.item.seq}`,
+    if (this.#context.options.onPoison === 'dead-letter' && blamed) {
+      const place = {
+        stop: `gate:${attempt.item.seq}`,
+        skip: 'gate',
         generation: attempt.generation,
-        seq,
-        ...named,
-        reason,
-      };
-      await records.deadLetter({ ...record, by: 'on-poison', atMs: now() }, encodeCommand(blamed.args));
-      await records.skip({
-        generation: attempt.generation,
-        seq,
-        place: 'gate',
-        by: 'on-poison',
-        reason,
-        atMs: now(),
-      });
+      } as const;
+      await leaveOut(this.#context, place, blamed, reason);
       attempt.skips.add(seq);
       return { retryAfter: 'now' };
     }
     await this.#applyPrefix(attempt, session, seq);
-    await this.#stop(attempt, seq, named, reason);
+    await this.#stop(attempt, seq, nameOf(this.#context, blamed?.args ?? []), reason);
     return 'stopped';
   }
 
