@@ -17,8 +17,8 @@ import { Sequencer, type SequencerStep } from '../src/sequencer/sequencer.ts';
 import type { Poison } from '../src/sequencer/unit.ts';
 import type { Entry, Source } from '../src/sources/source.ts';
 import { RESERVED_PREFIX } from '../src/target/control.ts';
-import type { PipelineContext } from './context.ts';
 import { announceAll } from './announce.ts';
+import type { PipelineContext } from './context.ts';
 import type { Started } from './generation.ts';
 import { stopPlace } from './poison.ts';
 

@@ -104,8 +104,7 @@ export async function startIngest(
 
   const inForce = await journal.inForce();
   let step = startStep(known, inForce, undefined);
-  if (step === 'look at the lanes')
-    step = startStep(known, inForce, await gaps(context, session, identity));
+  if (step === 'look at the lanes') step = startStep(known, inForce, await gaps(context, session, identity));
   if (step === 'rebuild') return await rebuild(context, session, known, inForce);
   const start = await journal.begin(identity.journal, context.workerId);
   if (start === 'fenced' || start === 'missing') throw new Raced('the journal was changed');

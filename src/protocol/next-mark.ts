@@ -28,10 +28,7 @@ export function markBase(
 }
 
 /** The seq that the mark may move up to; undefined when it stays. */
-export function markReach(
-  base: MarkBase,
-  snapshot: Pick<Snapshot, 'head' | 'views'>,
-): number | undefined {
+export function markReach(base: MarkBase, snapshot: Pick<Snapshot, 'head' | 'views'>): number | undefined {
   const reached = lowWaterMark(snapshot.head, snapshot.views, base.checkpoints);
   return reached === undefined || reached <= base.mark.mark ? undefined : reached;
 }

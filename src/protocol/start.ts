@@ -33,7 +33,12 @@ export function startStep(
  * Whether what was decided on still stands once the journal is taken over: another ingest may have begun anew and its
  * journal been lost again, or this one have fallen back behind the mark. `values`: identity, mark.
  */
-export function stillStands(known: KnownPipeline, values: Values, markNow: Mark | undefined, head: number): boolean {
+export function stillStands(
+  known: KnownPipeline,
+  values: Values,
+  markNow: Mark | undefined,
+  head: number,
+): boolean {
   return values[0] === known.texts[0] && markNow !== undefined && head >= markNow.seq;
 }
 

@@ -1,10 +1,10 @@
 import { laneOf, slotOf } from '../../src/binlog/lane-map.ts';
 import { frontGates } from '../../src/journal/front.ts';
 import { lanesWithGap } from '../../src/journal/mark.ts';
-import { type Mark, parseCheckpoint } from '../../src/target/control.ts';
+import { type Identity, type Mark, parseCheckpoint } from '../../src/target/control.ts';
 import { random } from '../support/workload.ts';
 import { type Actor, gateRunner, laneWorker } from './apply-actors.ts';
-import { ingest, type SimIdentity, watchdog } from './ingest-actors.ts';
+import { ingest, watchdog } from './ingest-actors.ts';
 import { type JournalCopy, SimJournal } from './sim-journal.ts';
 import { CONTROL, SessionLost, SimSession, SimTarget, type TargetState, Violation } from './sim-target.ts';
 import { CELLS, intBelow, keyOfCell, makeLog, type Rng, type SourceLog } from './source-log.ts';
@@ -228,7 +228,7 @@ export class World {
     const state = this.#targets[intBelow(this.rng, this.#targets.length)];
     if (!state || this.target.impostor) return;
     const text = (key: string) => state.control[0]?.get(key)?.text;
-    const identity = JSON.parse(text(CONTROL.identity) ?? 'null') as SimIdentity | null;
+    const identity = JSON.parse(text(CONTROL.identity) ?? 'null') as Identity | null;
     const mark = JSON.parse(text(CONTROL.mark) ?? 'null') as Mark | null;
     if (!identity || !mark) return;
     const checkpoints = CONTROL.checkpoints(identity.lanes).map(
@@ -285,7 +285,7 @@ export class World {
 
   #lanes(): number {
     const text = this.target.get(CONTROL.identity);
-    return text === null ? this.lanesFirst : (JSON.parse(text) as SimIdentity).lanes;
+    return text === null ? this.lanesFirst : (JSON.parse(text) as Identity).lanes;
   }
 
   #checkpoints(): number[] {
