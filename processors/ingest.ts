@@ -277,7 +277,7 @@ export class IngestLoop {
 
   async #stopAt(step: Extract<SequencerStep, { kind: 'poison' }>): Promise<IngestEnd> {
     const { seq, command, key, reason } = step.poison;
-    await stopIngest(this.#context, {
+    const record: StopRecord = {
       generation: this.#started.generation,
       seq,
       position: step.position,
@@ -287,11 +287,19 @@ export class IngestLoop {
       hint: `lanegate lane resume ingest   (tries again), or: lanegate lane skip ingest --seq ${seq} --reason "..."`,
       behind: false,
       atMs: this.#context.now(),
-    });
-    return 'stopped';
+    };
+    return await stopIngest(this.#context, record, this.#started);
   }
 }
 
-export async function stopIngest(context: PipelineContext, record: StopRecord): Promise<void> {
+/** `role`: the one in which the caller met what stops it. Whoever has lost it meanwhile must not stop its successor. */
+export async function stopIngest(
+  context: PipelineContext,
+  record: StopRecord,
+  role: { readonly journalId: string; readonly epoch: number } | undefined,
+): Promise<'stopped' | 'superseded'> {
+  const inForce = role && (await context.journal.inForce());
+  if (inForce?.id !== role?.journalId || inForce?.epoch !== role?.epoch) return 'superseded';
   await stopPlace(context, 'ingest', record);
+  return 'stopped';
 }

@@ -261,6 +261,8 @@ async function rebuild(
       'the journal was made anew behind the low-water mark',
     );
   if ((await gaps(context, session, next.identity)).length > 0) {
+    const now = await journal.inForce();
+    if (now?.id !== next.journal.id || now.epoch !== made.epoch) throw new Raced('another ingest took over');
     throw new StopError(
       'JOURNAL_HOLES',
       'the new journal does not meet the checkpoints of the target: they were changed by hand',

@@ -1,7 +1,7 @@
 // How ingest finds its place: what is decided, without the reading and writing (processors/startup.ts). Pure.
 
 import { FORMAT, type Identity, type Mark } from '../target/control.ts';
-import type { KnownPipeline, Values } from './control-state.ts';
+import type { ControlState, KnownPipeline, Values } from './control-state.ts';
 
 /** What a journal says of itself. */
 export interface JournalInForce {
@@ -40,6 +40,20 @@ export function stillStands(
   head: number,
 ): boolean {
   return values[0] === known.texts[0] && markNow !== undefined && head >= markNow.seq;
+}
+
+/**
+ * Whether an ingest that began this journal in this epoch is still the one. The journal alone does not say: its Redis may
+ * have come back as it was then.
+ */
+export function holdsRole(
+  role: { readonly journalId: string; readonly epoch: number },
+  inForce: (JournalInForce & { readonly epoch: number }) | undefined,
+  control: ControlState,
+): boolean {
+  if (inForce?.id !== role.journalId || inForce.epoch !== role.epoch) return false;
+  if (control.kind !== 'known' || control.identity.journal !== role.journalId) return false;
+  return inForce.head >= control.mark.seq;
 }
 
 /** What is applied beyond the journal's head has to be read again the way it was routed, to be recognised. */

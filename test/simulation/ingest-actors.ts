@@ -13,6 +13,7 @@ import { raised, raiseWrites, stillUnraised, undrained } from '../../src/protoco
 import {
   beginning,
   endsBeforeApplied,
+  holdsRole,
   rebuilt,
   startStep,
   stillStands,
@@ -63,6 +64,16 @@ export function* ingest(world: World, who: string): Actor {
   let { at, taken } = world.place(begun.position);
   for (let looks = 0; looks < 40; looks++) {
     yield;
+    if (world.isForgotten(at, taken)) {
+      // Whoever has lost the role since it began must not stop its successor for what it cannot read any more.
+      const known = controlState(session.read([CONTROL.identity, CONTROL.mark]));
+      if (!holdsRole({ ...begun, journalId: begun.id }, reaching(world, world.journal.inForce()), known))
+        return;
+      throw new Violation(
+        'I5',
+        `${who} reads from ${at}:${taken}, and the source forgot up to ${world.acknowledged}`,
+      );
+    }
     const end = Math.min(world.written, at + 1 + intBelow(rng, 6));
     const chunk: Entry[] = log.entries.slice(at, end).map((entry) => ({ ...entry, skip: 0 }));
     if (chunk[0] && taken > 0) chunk[0] = { ...chunk[0], skip: taken };

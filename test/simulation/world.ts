@@ -120,16 +120,14 @@ export class World {
     return `${(current === undefined ? 0 : Number.parseInt(current, 10)) + 1}.${(++this.#names).toString(16)}`;
   }
 
-  /** The source can be read from a position only if it was not told to forget what follows. */
   place(position: string): { at: number; taken: number } {
     const [at = 0, taken = 0] = position.split(':').map(Number);
-    const seq = (this.log.before[at] as number) + taken;
-    if (this.#trims && seq < this.acknowledged)
-      throw new Violation(
-        'I5',
-        `reads from ${position} (seq ${seq}), and the source forgot up to ${this.acknowledged}`,
-      );
     return { at, taken };
+  }
+
+  /** The source can be read from a position only if it was not told to forget what follows. */
+  isForgotten(at: number, taken: number): boolean {
+    return this.#trims && (this.log.before[at] as number) + taken < this.acknowledged;
   }
 
   marked(mark: Mark): void {
