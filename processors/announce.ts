@@ -1,6 +1,8 @@
 import { frontGates } from '../src/journal/front.ts';
 import type { Snapshot } from '../src/journal/journal.ts';
 import type { LaneView } from '../src/journal/mark.ts';
+import { parseCheckpoint } from '../src/target/control.ts';
+import type { FencedSession } from '../src/target/session.ts';
 import type { PipelineContext } from './context.ts';
 
 /** The watchdog looks further: closed gates behind a lane that stands still must not hide the open ones. */
@@ -45,4 +47,22 @@ export async function announce(
       .map((view) => queues.addApply(view.lane, (checkpoints[view.lane] ?? 0) + 1, view.tail)),
   ]);
   return snapshot;
+}
+
+/** Reads all checkpoints on `session` and announces. */
+export async function announceAll(
+  context: PipelineContext,
+  session: FencedSession,
+  options: { readonly everyLane?: boolean; readonly except?: number | undefined },
+): Promise<void> {
+  const inForce = await context.journal.inForce();
+  if (!inForce) return;
+  const values = await session.read(context.control.checkpoints(inForce.lanes));
+  const checkpoints = values.map((value) => parseCheckpoint(value ?? ''));
+  if (checkpoints.some((checkpoint) => checkpoint?.generation !== inForce.generation)) return;
+  await announce(
+    context,
+    checkpoints.map((checkpoint) => checkpoint?.seq ?? 0),
+    options,
+  );
 }

@@ -10,20 +10,18 @@
 // have all passed it is closed, and the fence lets one execution through. The claim only saves work (I3, I4, I8).
 
 import { GATE_QUEUE } from '../queues/names.ts';
-import { encodeCommand } from '../src/binlog/resp.ts';
 import type { GateItem } from '../src/journal/item.ts';
+import { gateFence, gateWrites, planFenced } from '../src/protocol/gate-fence.ts';
 import { Backoff, sleep } from '../src/runtime/backoff.ts';
 import { failpoint } from '../src/runtime/failpoints.ts';
-import { selectCommand } from '../src/sequencer/batch-builder.ts';
-import { type Checkpoint, formatCheckpoint, parseCheckpoint } from '../src/target/control.ts';
-import { type Batch, itemBytes, planGate } from '../src/target/plan.ts';
+import { type Batch, itemBytes } from '../src/target/plan.ts';
 import { refusalCode, refusalHint, refusalOf } from '../src/target/refusal.ts';
 import type { FencedSession } from '../src/target/session.ts';
 import { ConnectionLost } from '../src/wire/connection.ts';
 import { type BatchOutcome, ReplyError } from '../src/wire/replies.ts';
-import { announce } from './announce.ts';
+import { announceAll } from './announce.ts';
 import type { PipelineContext } from './context.ts';
-import { judge, nameOf, positionOf, reasonOf, recordErrors, stopPlace } from './poison.ts';
+import { judge, leaveOut, nameOf, positionOf, reasonOf, recordErrors, stopPlace } from './poison.ts';
 
 export type GateEnd = 'executed' | 'already executed' | 'waiting' | 'claimed' | 'stopped' | 'void';
 
@@ -174,20 +172,15 @@ export class GateRunner {
   async #attempt(attempt: Attempt, session: FencedSession, except: number | undefined): Promise<Step> {
     const { control, queues, now } = this.#context;
     const { item } = attempt;
-    const keys = item.lanes.map((lane) => control.checkpoint(lane));
-    const held = item.erases ? [control.identity, control.mark] : [];
     let values: readonly (string | null)[];
     try {
-      values = await session.fence([...keys, ...held]);
+      values = await session.fence(gateFence(control, item));
     } catch (error) {
       if (error instanceof ReplyError) return await this.#refused(error);
       throw error;
     }
-    const checkpoints = keys.map((_, at) => parseCheckpoint(values[at] ?? ''));
-    if (checkpoints.includes(undefined) || (item.erases && values.slice(keys.length).includes(null))) {
-      return await this.#controlKeysGone(attempt);
-    }
-    const plan = planGate(item, checkpoints as Checkpoint[], session.db, { skips: attempt.skips });
+    const plan = planFenced(item, values, session.db, { skips: attempt.skips });
+    if (plan.kind === 'control keys gone') return await this.#controlKeysGone(attempt);
     if (plan.kind === 'closed') {
       if (attempt.fenced) await this.#context.records.count('fenced');
       return 'already executed';
@@ -221,22 +214,7 @@ export class GateRunner {
     values: readonly (string | null)[],
   ): Promise<BatchOutcome> {
     const { control, options } = this.#context;
-    const { item, generation } = attempt;
-    const sets: [string, string][] = item.lanes.map((lane, at) => {
-      const before = parseCheckpoint(values[at] ?? '')?.seq ?? 0;
-      return [control.checkpoint(lane), formatCheckpoint({ generation, seq: Math.max(before, through) })];
-    });
-    if (item.erases) {
-      // What the batch erased, or moved to another database by SWAPDB, is put back in the same EXEC.
-      for (const db of item.swapped) {
-        const all = encodeCommand(['DEL', ...control.all(item.lanes.length)]);
-        batch.parts.push(selectCommand(db), all);
-        batch.count += 2;
-        batch.dbLast = db;
-      }
-      const [identity, mark] = values.slice(item.lanes.length);
-      sets.push([control.identity, String(identity)], [control.mark, String(mark)]);
-    }
+    const sets = gateWrites(control, attempt.item, values, batch, through);
     return session.commit(batch, sets, { timeoutMs: options.gateTimeoutMs }).then(({ outcome }) => outcome);
   }
 
@@ -295,45 +273,27 @@ export class GateRunner {
     if (judged.refusal !== 'poison') return await this.#refused(judged.error);
     const blamed = judged.index === undefined ? undefined : batch.commandAt(judged.index);
     const seq = blamed?.seq ?? attempt.item.seq;
-    const named = nameOf(this.#context, blamed?.args ?? []);
     const reason = reasonOf(judged.error);
-    const { records, options, now } = this.#context;
-    if (options.onPoison === 'dead-letter' && blamed) {
-      const record = {
-        place: `gate:${attempt.item.seq}`,
+    if (this.#context.options.onPoison === 'dead-letter' && blamed) {
+      const place = {
+        stop: `gate:${attempt.item.seq}`,
+        skip: 'gate',
         generation: attempt.generation,
-        seq,
-        ...named,
-        reason,
-      };
-      await records.deadLetter({ ...record, by: 'on-poison', atMs: now() }, encodeCommand(blamed.args));
-      await records.skip({
-        generation: attempt.generation,
-        seq,
-        place: 'gate',
-        by: 'on-poison',
-        reason,
-        atMs: now(),
-      });
+      } as const;
+      await leaveOut(this.#context, place, blamed, reason);
       attempt.skips.add(seq);
       return { retryAfter: 'now' };
     }
     await this.#applyPrefix(attempt, session, seq);
-    await this.#stop(attempt, seq, named, reason);
+    await this.#stop(attempt, seq, nameOf(this.#context, blamed?.args ?? []), reason);
     return 'stopped';
   }
 
   /** Applies the segment's commands before the one that stops it. */
   async #applyPrefix(attempt: Attempt, session: FencedSession, seq: number): Promise<void> {
-    const { control } = this.#context;
-    const held = attempt.item.erases ? [control.identity, control.mark] : [];
-    const keys = attempt.item.lanes.map((lane) => control.checkpoint(lane));
-    const values = await session.fence([...keys, ...held]);
+    const values = await session.fence(gateFence(this.#context.control, attempt.item));
     // Planned with what this fence read, not with what was read before: somebody else may have applied the prefix.
-    const checkpoints = keys.map((_, at) => parseCheckpoint(values[at] ?? ''));
-    if (checkpoints.includes(undefined) || values.includes(null)) return;
-    const limits = { skips: attempt.skips, before: seq };
-    const plan = planGate(attempt.item, checkpoints as Checkpoint[], session.db, limits);
+    const plan = planFenced(attempt.item, values, session.db, { skips: attempt.skips, before: seq });
     if (plan.kind !== 'run' || plan.batch.count === 0) return;
     const outcome = await this.#execute(attempt, session, plan.batch, plan.through, values);
     if (outcome.kind !== 'committed') return;
@@ -390,22 +350,4 @@ export class GateRunner {
     await records.count('retries');
     return { retryAfter: refusalOf(error) === 'permission' ? 'long' : 'backoff' };
   }
-}
-
-/** Reads all checkpoints on `session` and announces. */
-export async function announceAll(
-  context: PipelineContext,
-  session: FencedSession,
-  options: { readonly everyLane?: boolean; readonly except?: number | undefined },
-): Promise<void> {
-  const inForce = await context.journal.inForce();
-  if (!inForce) return;
-  const values = await session.read(context.control.checkpoints(inForce.lanes));
-  const checkpoints = values.map((value) => parseCheckpoint(value ?? ''));
-  if (checkpoints.some((checkpoint) => checkpoint?.generation !== inForce.generation)) return;
-  await announce(
-    context,
-    checkpoints.map((checkpoint) => checkpoint?.seq ?? 0),
-    options,
-  );
 }

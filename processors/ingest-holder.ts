@@ -5,6 +5,8 @@
 import { INGEST_QUEUE } from '../queues/names.ts';
 import { CommandTable } from '../src/binlog/command-table.ts';
 import { NO_GENERATION } from '../src/journal/records.ts';
+import { controlState } from '../src/protocol/control-state.ts';
+import { endsBeforeApplied, holdsRole } from '../src/protocol/start.ts';
 import { Backoff, sleep } from '../src/runtime/backoff.ts';
 import { AbortedError, ConfigurationError, StopError } from '../src/runtime/errors.ts';
 import { safeMessage } from '../src/runtime/log.ts';
@@ -45,6 +47,7 @@ export class IngestHolder {
   readonly #source: Source;
   readonly #options: HolderOptions;
   #loop: IngestLoop | undefined;
+  #started: Started | undefined;
   #lag: { head: string; entries: number | null; sinceMs: number | null } | undefined;
   #acknowledged = '';
   /** Marks of the last retention window, oldest first. */
@@ -84,8 +87,8 @@ export class IngestHolder {
         backoff.reset();
       } catch (error) {
         if (signal.aborted || error instanceof AbortedError) throw new AbortedError();
-        if (error instanceof StopError) return await this.#stopped(error);
-        if (error instanceof ConfigurationError) return await this.#stopped(asStop(error));
+        if (error instanceof StopError) return await this.#stopped(session, error);
+        if (error instanceof ConfigurationError) return await this.#stopped(session, asStop(error));
         if (error instanceof NotDrained) {
           const hint = `the lanes ${error.lanes.join(', ')} must be drained first: lanegate status`;
           if (await waits.begin('ingest', 'DRAINING', hint, now())) log.info(hint);
@@ -100,6 +103,7 @@ export class IngestHolder {
         await sleep(error instanceof NotDrained ? 100 : backoff.next(), signal);
       } finally {
         this.#loop = undefined;
+        this.#started = undefined;
         if (session.closed) this.#context.sessions.drop(session);
         else
           await session.abandon().then(
@@ -115,11 +119,12 @@ export class IngestHolder {
     const started = await startIngest(this.#context, session, this.#source, this.#options, (identity) =>
       this.#table(session, identity),
     );
+    this.#started = started;
     await waits.end('ingest');
     const table = CommandTable.withAdditions(started.identity.commands);
     const wanted = await this.#context.redis.hget(this.#context.journal.keys.control, 'relane');
     const checkpoints = await readCheckpoints(this.#context, session, started.identity);
-    const readAll = checkpoints.every((seq) => (seq ?? 0) <= started.head);
+    const readAll = !endsBeforeApplied(started.head, checkpoints);
     if (wanted !== null && Number(wanted) !== started.lanes && readAll) {
       // Unless the journal ends before what is applied, nothing is read until the lanes are drained: else a busy source would put it off for ever.
       await this.#relane(session, started, table.fingerprint);
@@ -269,10 +274,15 @@ export class IngestHolder {
     await redis.hdel(journal.keys.control, 'relane');
   }
 
-  async #stopped(error: StopError): Promise<HolderEnd> {
-    const { journal, now } = this.#context;
+  async #stopped(session: FencedSession, error: StopError): Promise<HolderEnd> {
+    const { journal, control, now } = this.#context;
     const inForce = await journal.inForce();
-    await stopIngest(this.#context, {
+    if (this.#started) {
+      // Whoever has lost the role meanwhile must not stop its successor, say for a range that only it still wanted.
+      const known = controlState(await session.read([control.identity, control.mark]));
+      if (!holdsRole(this.#started, inForce, known)) return 'superseded';
+    }
+    const record = {
       generation: inForce?.generation ?? NO_GENERATION,
       seq: inForce?.head ?? 0,
       position: this.#loop?.view.position ?? '',
@@ -282,8 +292,8 @@ export class IngestHolder {
       hint: error.hint,
       behind: false,
       atMs: now(),
-    });
-    return 'stopped';
+    };
+    return await stopIngest(this.#context, record, this.#started);
   }
 
   async #table(

@@ -18,8 +18,8 @@ import { Sequencer, type SequencerStep } from '../src/sequencer/sequencer.ts';
 import type { Poison } from '../src/sequencer/unit.ts';
 import type { Entry, Source } from '../src/sources/source.ts';
 import { RESERVED_PREFIX } from '../src/target/control.ts';
+import { announceAll } from './announce.ts';
 import type { PipelineContext } from './context.ts';
-import { announceAll } from './gate.ts';
 import type { Started } from './generation.ts';
 import { stopPlace } from './poison.ts';
 
@@ -281,7 +281,7 @@ export class IngestLoop {
 
   async #stopAt(step: Extract<SequencerStep, { kind: 'poison' }>): Promise<IngestEnd> {
     const { seq, command, key, reason } = step.poison;
-    await stopIngest(this.#context, {
+    const record: StopRecord = {
       generation: this.#started.generation,
       seq,
       position: step.position,
@@ -291,11 +291,19 @@ export class IngestLoop {
       hint: `lanegate lane resume ingest   (tries again), or: lanegate lane skip ingest --seq ${seq} --reason "..."`,
       behind: false,
       atMs: this.#context.now(),
-    });
-    return 'stopped';
+    };
+    return await stopIngest(this.#context, record, this.#started);
   }
 }
 
-export async function stopIngest(context: PipelineContext, record: StopRecord): Promise<void> {
+/** `role`: the one in which the caller met what stops it. Whoever has lost it meanwhile must not stop its successor. */
+export async function stopIngest(
+  context: PipelineContext,
+  record: StopRecord,
+  role: { readonly journalId: string; readonly epoch: number } | undefined,
+): Promise<'stopped' | 'superseded'> {
+  const inForce = role && (await context.journal.inForce());
+  if (inForce?.id !== role?.journalId || inForce?.epoch !== role?.epoch) return 'superseded';
   await stopPlace(context, 'ingest', record);
+  return 'stopped';
 }

@@ -19,7 +19,7 @@ import type { PipelineContext } from './context.ts';
 import type { GateEnd, GateRunner } from './gate.ts';
 import type { IngestHolder } from './ingest-holder.ts';
 import type { LaneProcessor } from './lane.ts';
-import { LaneStopped } from './lane-turn.ts';
+import { LaneStopped } from './lane-stop.ts';
 
 const GIVE_AWAY_MS = 100;
 

@@ -10,8 +10,6 @@
 
 import type { LaneResult } from '../queues/jobs.ts';
 import { laneQueue } from '../queues/names.ts';
-import { encodeCommand } from '../src/binlog/resp.ts';
-import type { StopRecord } from '../src/journal/records.ts';
 import { Backoff, sleep } from '../src/runtime/backoff.ts';
 import { AbortedError } from '../src/runtime/errors.ts';
 import { failpoint } from '../src/runtime/failpoints.ts';
@@ -24,16 +22,12 @@ import { type BatchOutcome, ReplyError } from '../src/wire/replies.ts';
 import type { PipelineContext } from './context.ts';
 import type { GateRunner } from './gate.ts';
 import { LaneReader } from './lane-reader.ts';
-import { judge, nameOf, positionOf, reasonOf, recordErrors, stopPlace } from './poison.ts';
+import { checkpointGone, type LaneStop, LaneStopped, stopLane } from './lane-stop.ts';
+import { judge, leaveOut, nameOf, reasonOf, recordErrors } from './poison.ts';
 import { accountForUnread } from './unread.ts';
 
 type Ended = LaneResult['ended'];
 type Run = Extract<ChunkPlan, { kind: 'run' }>;
-
-type Stop = Pick<StopRecord, 'seq' | 'command' | 'key' | 'reason' | 'hint' | 'behind'>;
-
-/** The lane cannot go on; the job fails with this text so that the board shows it. */
-export class LaneStopped extends Error {}
 
 interface TurnOptions {
   readonly lane: number;
@@ -208,7 +202,7 @@ export class LaneTurn {
     await this.#progress;
     if (failed && options.onPoison === 'stop') {
       const hint = `lanegate lane resume ${lane}   (goes on; the failed command is recorded: lanegate errors)`;
-      const stopped = await this.#recordStop({ ...failed, hint, behind: true });
+      const stopped = await this.#stop({ ...failed, hint, behind: true });
       // Only now: whoever sees the replies as read must see the stop.
       await journal.progress(journalId, step);
       throw stopped;
@@ -224,40 +218,23 @@ export class LaneTurn {
     plan: Run,
     outcome: Extract<BatchOutcome, { kind: 'aborted' }>,
   ): Promise<void> {
-    const { records, options, now } = this.#context;
     const { lane, generation, skips } = this.#options;
     const judged = judge(outcome);
     if (judged.refusal !== 'poison') throw judged.error;
     const blamed = judged.index === undefined ? undefined : plan.batch.commandAt(judged.index);
     // A refusal of EXEC itself that no command explains is not ours to skip: try again.
     if (!blamed) throw judged.error;
-    const named = nameOf(this.#context, blamed.args);
     const reason = reasonOf(judged.error);
-    if (options.onPoison === 'dead-letter') {
-      const record = {
-        place: `lane:${lane}`,
-        generation,
-        seq: blamed.seq,
-        ...named,
-        reason,
-        by: 'on-poison',
-        atMs: now(),
-      };
-      await records.deadLetter(record, encodeCommand(blamed.args));
-      await records.skip({
-        generation,
-        seq: blamed.seq,
-        place: `lane:${lane}`,
-        by: 'on-poison',
-        reason,
-        atMs: now(),
-      });
+    if (this.#context.options.onPoison === 'dead-letter') {
+      const place = { stop: `lane:${lane}`, skip: `lane:${lane}`, generation } as const;
+      await leaveOut(this.#context, place, blamed, reason);
       skips.add(blamed.seq);
       return;
     }
     await this.#applyPrefix(session, blamed.seq);
     const hint = `lanegate lane resume ${lane}   (tries again), or: lanegate lane skip ${lane} --seq ${blamed.seq} --reason "..."`;
-    await this.#stop({ seq: blamed.seq, ...named, reason, hint, behind: false });
+    const named = nameOf(this.#context, blamed.args);
+    throw await this.#stop({ seq: blamed.seq, ...named, reason, hint, behind: false });
   }
 
   /** Applies what stands before the command that stops the lane. */
@@ -269,22 +246,8 @@ export class LaneTurn {
     if (outcome !== 'committed') throw new ConnectionLost('the prefix could not be applied', { sent: true });
   }
 
-  async #stop(stop: Stop): Promise<never> {
-    throw await this.#recordStop(stop);
-  }
-
-  async #recordStop(stop: Stop): Promise<LaneStopped> {
-    const { lane, generation, journalId } = this.#options;
-    const position = await positionOf(this.#context, journalId, stop.seq);
-    await stopPlace(this.#context, `lane:${lane}`, {
-      ...stop,
-      generation,
-      position,
-      atMs: this.#context.now(),
-    });
-    return new LaneStopped(
-      `stopped at seq ${stop.seq} (${stop.command} ${stop.key ?? ''}): ${stop.reason}; ${stop.hint}`,
-    );
+  #stop(stop: LaneStop): Promise<LaneStopped> {
+    return stopLane(this.#context, this.#options, stop);
   }
 
   /** The gate is tried from here; unless it is or becomes closed, the lane parks and the job ends. */
@@ -361,18 +324,7 @@ export class LaneTurn {
       (foreign && foreign.generation !== this.#options.generation)
     )
       return 'waiting';
-    const { lane } = this.#options;
-    return await this.#stop({
-      seq: 0,
-      command: '-',
-      key: null,
-      reason:
-        value === null || value === undefined
-          ? `the target has no checkpoint for lane ${lane}: it was flushed, or it is another server`
-          : `the checkpoint of lane ${lane} at the target is not of this pipeline`,
-      hint: `point --target at the right server and: lanegate lane resume ${lane}; or start over: lanegate reset`,
-      behind: false,
-    });
+    throw await this.#stop(checkpointGone(this.#options.lane, value));
   }
 
   async #unfence(session: FencedSession): Promise<void> {

@@ -1,7 +1,8 @@
 import type { LaneResult } from '../queues/jobs.ts';
 import type { PipelineContext } from './context.ts';
 import type { GateRunner } from './gate.ts';
-import { LaneStopped, LaneTurn } from './lane-turn.ts';
+import { LaneStopped } from './lane-stop.ts';
+import { LaneTurn } from './lane-turn.ts';
 
 /** What a lane's job means: one turn on that lane, unless it is stopped. */
 export class LaneProcessor {
@@ -20,7 +21,7 @@ export class LaneProcessor {
     const inForce = await journal.inForce();
     if (!inForce || lane >= inForce.lanes) return nothing('waiting');
     const stop = await records.stopAt(`lane:${lane}`, inForce.generation);
-    if (stop) throw new LaneStopped(`stopped at seq ${stop.seq}: ${stop.reason}; ${stop.hint}`);
+    if (stop) throw new LaneStopped(stop);
     const skips = await records.skips(inForce.generation, `lane:${lane}`);
     const turn = new LaneTurn(this.#context, this.#gates, {
       lane,

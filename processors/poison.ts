@@ -2,7 +2,7 @@ import { laneQueue } from '../queues/names.ts';
 import { keysOf } from '../src/binlog/keys.ts';
 import { formatKey } from '../src/binlog/quoting.ts';
 import { encodeCommand, RespScanner } from '../src/binlog/resp.ts';
-import type { StopPlace, StopRecord } from '../src/journal/records.ts';
+import type { Skip, StopPlace, StopRecord } from '../src/journal/records.ts';
 import type { Batch } from '../src/target/plan.ts';
 import { type Refusal, refusalOf } from '../src/target/refusal.ts';
 import type { BatchOutcome, ReplyError } from '../src/wire/replies.ts';
@@ -47,6 +47,21 @@ export function nameOf(
 /** An error text without the arguments that Redis repeats in some of them. */
 export function reasonOf(error: ReplyError): string {
   return error.message.replace(/(with args beginning with:)[^\n]*/, '$1 ...').slice(0, 300);
+}
+
+/** Leaves a command out by policy: it is kept as a dead letter, and skipped from now on. */
+export async function leaveOut(
+  context: PipelineContext,
+  place: { readonly stop: StopPlace; readonly skip: Skip['place']; readonly generation: string },
+  blamed: { readonly seq: number; readonly args: readonly Buffer[] },
+  reason: string,
+): Promise<void> {
+  const { records, now } = context;
+  const { generation } = place;
+  const left = { generation, seq: blamed.seq, reason, by: 'on-poison', atMs: now() };
+  const named = nameOf(context, blamed.args);
+  await records.deadLetter({ place: place.stop, ...left, ...named }, encodeCommand(blamed.args));
+  await records.skip({ ...left, place: place.skip });
 }
 
 /** Stops a place durably, pauses the lane's queue for the eye, and says so once. */

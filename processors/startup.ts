@@ -8,21 +8,22 @@
 
 import { createHash } from 'node:crypto';
 import { lanesWithGap } from '../src/journal/mark.ts';
+import { controlState, controlWrites, type KnownPipeline } from '../src/protocol/control-state.ts';
+import {
+  beginning,
+  endsBeforeApplied,
+  rebuilt,
+  startStep,
+  stillStands,
+  unchanged,
+} from '../src/protocol/start.ts';
 import { StopError } from '../src/runtime/errors.ts';
 import { failpoint } from '../src/runtime/failpoints.ts';
 import type { Source } from '../src/sources/source.ts';
-import {
-  FORMAT,
-  type Identity,
-  type Mark,
-  newJournalId,
-  nextGeneration,
-  parseIdentity,
-  parseMark,
-} from '../src/target/control.ts';
+import { type Identity, newJournalId, nextGeneration, parseMark } from '../src/target/control.ts';
 import type { FencedSession } from '../src/target/session.ts';
 import type { PipelineContext } from './context.ts';
-import { controlSets, Raced, raiseGeneration, readCheckpoints, type Started } from './generation.ts';
+import { Raced, raiseGeneration, readCheckpoints, type Started } from './generation.ts';
 import { dataOf, otherPipeline } from './target-data.ts';
 
 export interface IngestOptions {
@@ -92,48 +93,32 @@ export async function startIngest(
   tableFingerprint: (identity: Identity | undefined) => Promise<{ fingerprint: string; additions: string }>,
 ): Promise<Started> {
   const { control, journal } = context;
-  const [identityText, markText] = await session.read([control.identity, control.mark]);
-  if (identityText === null || identityText === undefined) {
+  const known = controlState(await session.read([control.identity, control.mark]));
+  if (known.kind === 'none') {
     await initialise(context, session, source, options, await tableFingerprint(undefined));
     throw new Raced('initialised: take over as anyone else would');
   }
-  const identity = parseIdentity(identityText);
-  const mark = parseMark(markText ?? '');
-  if (!identity || mark?.generation !== identity.generation) throw foreignControlKeys(context);
+  if (known.kind === 'foreign') throw foreignControlKeys(context);
+  const { identity } = known;
   checkIdentity(identity, source, {});
 
   const inForce = await journal.inForce();
-  const same = inForce?.id === identity.journal && inForce.generation === identity.generation;
-  // A journal that came back older than the mark: the source may have forgotten what follows its head.
-  if (!same || inForce.head < mark.seq) {
-    return await rebuild(
-      context,
-      session,
-      { identity, mark, texts: [identityText, markText ?? null] },
-      inForce,
-    );
-  }
-  if ((await gaps(context, session, identity)).length > 0)
-    return await rebuild(
-      context,
-      session,
-      { identity, mark, texts: [identityText, markText ?? null] },
-      inForce,
-    );
+  let step = startStep(known, inForce, undefined);
+  if (step === 'look at the lanes') step = startStep(known, inForce, await gaps(context, session, identity));
+  if (step === 'rebuild') return await rebuild(context, session, known, inForce);
   const start = await journal.begin(identity.journal, context.workerId);
   if (start === 'fenced' || start === 'missing') throw new Raced('the journal was changed');
 
-  // Between the look at the target and this moment another ingest may have begun anew, and its journal been lost again.
-  const [identityNow] = await session.read([control.identity]);
-  if (identityNow !== identityText) throw new Raced('the identity moved');
+  const now = await session.read([control.identity, control.mark]);
+  if (!stillStands(known, now, parseMark(now[1] ?? ''), start.head))
+    throw new Raced('identity or journal changed while the journal was taken over');
 
   const { fingerprint } = await tableFingerprint(identity);
   const routing = routingOf(identity.lanes, fingerprint, options.policy);
   const started = { ...start, journalId: identity.journal, identity };
   if (routing === identity.routing) return started;
   const checkpoints = await readCheckpoints(context, session, identity);
-  if (checkpoints.some((seq) => (seq ?? 0) > start.head)) {
-    // What is applied beyond the journal was routed the old way, and can only be recognised by reading it that way.
+  if (endsBeforeApplied(start.head, checkpoints)) {
     throw new StopError(
       'ROUTING_CHANGED',
       'the options that route commands (or the command table) changed while the journal was lost',
@@ -182,27 +167,18 @@ async function initialise(
   const lanes = options.lanes ?? LANES_DEFAULT;
   const from = options.from ?? 'beginning';
   const { position } = await source.resolve(from);
-  const generation = nextGeneration(undefined);
-  const identity: Identity = {
-    format: FORMAT,
+  const begun = beginning({
     pipeline: name,
     source: source.identity,
     from,
     lanes,
     routing: routingOf(lanes, table.fingerprint, options.policy),
-    generation,
+    generation: nextGeneration(undefined),
     journal: newJournalId(),
     commands: table.additions,
-    graceMs: 0,
-  };
-  const mark: Mark = {
-    generation,
-    mark: 0,
     position,
-    seq: 0,
-    tails: Array.from({ length: lanes }, () => 0),
     timeMs: context.now(),
-  };
+  });
   const values = await session.fence(control.all(lanes));
   if (values.some((value) => value !== null)) {
     await session.abandon();
@@ -212,7 +188,7 @@ async function initialise(
   const batch = replaced
     ? { parts: [flush], count: 1, dbLast: session.db }
     : { parts: [], count: 0, dbLast: session.db };
-  const sets = controlSets(context, identity, mark, 0);
+  const sets = controlWrites(control, begun, 0);
   const { outcome } = await session.commit(batch, sets, { timeoutMs: GATE_MS });
   if (outcome.kind === 'aborted') throw outcome.error;
   if (outcome.kind === 'fenced') throw new Raced('another process initialised the target');
@@ -255,32 +231,27 @@ export async function admitTarget(
 async function rebuild(
   context: PipelineContext,
   session: FencedSession,
-  known: { identity: Identity; mark: Mark; texts: readonly (string | null)[] },
+  known: KnownPipeline,
   inForce: { id: string; epoch: number; lanes: number } | undefined,
 ): Promise<Started> {
   const { control, journal, log } = context;
-  const { identity, mark, texts } = known;
-  const journalId = newJournalId();
-  const next: Identity = { ...identity, journal: journalId };
+  const { identity, mark } = known;
+  const next = rebuilt(known, newJournalId());
   const values = await session.fence([control.identity, control.mark]);
-  if (values[0] !== texts[0] || values[1] !== texts[1]) {
+  if (!unchanged(known, values)) {
     await session.abandon();
     throw new Raced('identity or mark moved');
   }
   const { outcome } = await session.commit({ parts: [], count: 0, dbLast: session.db }, [
-    [control.identity, JSON.stringify(next)],
+    [control.identity, JSON.stringify(next.identity)],
   ]);
   if (outcome.kind === 'aborted') throw outcome.error;
   if (outcome.kind === 'fenced') throw new Raced('another ingest was faster');
   await failpoint('during-rebuild');
   const made = await journal.rebuild({
+    ...next.journal,
     replaces: inForce && { id: inForce.id, epoch: inForce.epoch },
-    id: journalId,
-    generation: identity.generation,
-    lanes: identity.lanes,
     lanesBefore: inForce?.lanes ?? 0,
-    start: { seq: mark.seq, position: mark.position, tails: mark.tails },
-    timeMs: mark.timeMs,
     holder: context.workerId,
   });
   if (made === 'fenced') throw new Raced('another ingest was faster');
@@ -289,7 +260,9 @@ async function rebuild(
       { seq: mark.seq, position: mark.position },
       'the journal was made anew behind the low-water mark',
     );
-  if ((await gaps(context, session, next)).length > 0) {
+  if ((await gaps(context, session, next.identity)).length > 0) {
+    const now = await journal.inForce();
+    if (now?.id !== next.journal.id || now.epoch !== made.epoch) throw new Raced('another ingest took over');
     throw new StopError(
       'JOURNAL_HOLES',
       'the new journal does not meet the checkpoints of the target: they were changed by hand',
@@ -306,8 +279,8 @@ async function rebuild(
     generation: identity.generation,
     headTimeMs: mark.timeMs,
     tails: mark.tails,
-    journalId,
-    identity: next,
+    journalId: next.identity.journal,
+    identity: next.identity,
   };
 }
 

@@ -1,8 +1,7 @@
-import { encodeCommand } from '../../src/binlog/resp.ts';
 import type { GateItem, LaneItem } from '../../src/journal/item.ts';
-import { selectCommand } from '../../src/sequencer/batch-builder.ts';
+import { gateFence, gateWrites, planFenced } from '../../src/protocol/gate-fence.ts';
 import { type Checkpoint, formatCheckpoint, parseCheckpoint } from '../../src/target/control.ts';
-import { type Batch, planChunk, planGate } from '../../src/target/plan.ts';
+import { type Batch, planChunk } from '../../src/target/plan.ts';
 import { CONTROL, type ExecOutcome, SessionLost, type SimSession, Violation } from './sim-target.ts';
 import { intBelow } from './source-log.ts';
 import type { World } from './world.ts';
@@ -94,16 +93,17 @@ export function* gateRunner(world: World, seq: number, who: string): Actor {
   if (!inForce || !item || item.generation !== inForce.generation) return;
   yield;
   const session = world.open();
-  const keys = item.lanes.map((lane) => CONTROL.checkpoint(lane));
-  const held = item.erases ? [CONTROL.identity, CONTROL.mark] : [];
+  const keys = gateFence(CONTROL, item);
   for (let attempts = 0; attempts < 3; attempts++) {
-    const values = session.fence([...keys, ...held]);
+    const values = session.fence(keys);
     const plan = gatePlan(world, item, values, undefined);
     yield;
-    if (plan?.kind === 'mixed')
+    if (plan.kind === 'mixed')
       throw new Violation('I3', `${who}: some lanes of gate ${seq} have passed ${plan.seq}, some not`);
-    if (plan?.kind !== 'run') return;
-    world.trace?.(`${who} gate ${item.first}..${seq} lanes ${item.lanes} at ${values.slice(0, keys.length)}`);
+    if (plan.kind !== 'run') return;
+    world.trace?.(
+      `${who} gate ${item.first}..${seq} lanes ${item.lanes} at ${values.slice(0, item.lanes.length)}`,
+    );
     const outcome = execGate(world, session, item, values, plan.batch, plan.through, who);
     loseReply(world);
     yield;
@@ -113,11 +113,11 @@ export function* gateRunner(world: World, seq: number, who: string): Actor {
       if (blamed !== outcome.id)
         throw new Violation('I7', `${who} blames ${blamed} for the refusal of ${outcome.id}`);
       yield;
-      const fresh = session.fence([...keys, ...held]);
+      const fresh = session.fence(keys);
       // The mutant plans with what it saw before, and is fenced on what it sees now.
       const stale = world.mutant === 'prefix-of-old-plan' ? values : fresh;
       const prefix = gatePlan(world, item, stale, blamed);
-      if (prefix?.kind === 'run' && prefix.batch.count > 0)
+      if (prefix.kind === 'run' && prefix.batch.count > 0)
         execGate(world, session, item, fresh, prefix.batch, prefix.through, `${who} prefix`);
       return;
     }
@@ -130,9 +130,12 @@ function gatePlan(
   values: readonly (string | null)[],
   before: number | undefined,
 ) {
-  const checkpoints = item.lanes.map((_, at) => checkpointOf(world, values[at], item.generation));
-  if (checkpoints.includes(undefined) || values.slice(item.lanes.length).includes(null)) return undefined;
-  return planGate(item, checkpoints as Checkpoint[], 0, { skips: world.skips(), before });
+  const zero = formatCheckpoint({ generation: item.generation, seq: 0 });
+  const seen =
+    world.mutant === 'missing-is-zero'
+      ? values.map((value, at) => value ?? (at < item.lanes.length ? zero : null))
+      : values;
+  return planFenced(item, seen, 0, { skips: world.skips(), before });
 }
 
 function execGate(
@@ -144,20 +147,9 @@ function execGate(
   through: number,
   who: string,
 ): ExecOutcome {
-  const { generation } = item;
-  const sets = item.lanes.map((lane, at): [string, string] => {
-    const before = parseCheckpoint(values[at] ?? '')?.seq ?? 0;
-    return [CONTROL.checkpoint(lane), formatCheckpoint({ generation, seq: Math.max(before, through) })];
-  });
-  const parts = [...batch.parts];
-  if (item.erases) {
-    for (const db of item.swapped)
-      parts.push(selectCommand(db), encodeCommand(['DEL', ...CONTROL.all(item.lanes.length)]));
-    const [identity, mark] = values.slice(item.lanes.length);
-    sets.push([CONTROL.identity, String(identity)], [CONTROL.mark, String(mark)]);
-    if (world.mutant === 'no-rewrite') sets.length = 0;
-  }
-  return session.commit(parts, sets, who);
+  const sets = gateWrites(CONTROL, item, values, batch, through);
+  if (item.erases && world.mutant === 'no-rewrite') sets.length = 0;
+  return session.commit(batch.parts, sets, who);
 }
 
 function checkpointOf(

@@ -1,10 +1,10 @@
 import { laneOf, slotOf } from '../../src/binlog/lane-map.ts';
 import { frontGates } from '../../src/journal/front.ts';
 import { lanesWithGap } from '../../src/journal/mark.ts';
-import { type Mark, parseCheckpoint } from '../../src/target/control.ts';
+import { type Identity, type Mark, parseCheckpoint } from '../../src/target/control.ts';
 import { random } from '../support/workload.ts';
 import { type Actor, gateRunner, laneWorker } from './apply-actors.ts';
-import { ingest, type SimIdentity, watchdog } from './ingest-actors.ts';
+import { ingest, watchdog } from './ingest-actors.ts';
 import { type JournalCopy, SimJournal } from './sim-journal.ts';
 import { CONTROL, SessionLost, SimSession, SimTarget, type TargetState, Violation } from './sim-target.ts';
 import { CELLS, intBelow, keyOfCell, makeLog, type Rng, type SourceLog } from './source-log.ts';
@@ -120,16 +120,14 @@ export class World {
     return `${(current === undefined ? 0 : Number.parseInt(current, 10)) + 1}.${(++this.#names).toString(16)}`;
   }
 
-  /** The source can be read from a position only if it was not told to forget what follows. */
   place(position: string): { at: number; taken: number } {
     const [at = 0, taken = 0] = position.split(':').map(Number);
-    const seq = (this.log.before[at] as number) + taken;
-    if (this.#trims && seq < this.acknowledged)
-      throw new Violation(
-        'I5',
-        `reads from ${position} (seq ${seq}), and the source forgot up to ${this.acknowledged}`,
-      );
     return { at, taken };
+  }
+
+  /** The source can be read from a position only if it was not told to forget what follows. */
+  isForgotten(at: number, taken: number): boolean {
+    return this.#trims && (this.log.before[at] as number) + taken < this.acknowledged;
   }
 
   marked(mark: Mark): void {
@@ -228,7 +226,7 @@ export class World {
     const state = this.#targets[intBelow(this.rng, this.#targets.length)];
     if (!state || this.target.impostor) return;
     const text = (key: string) => state.control[0]?.get(key)?.text;
-    const identity = JSON.parse(text(CONTROL.identity) ?? 'null') as SimIdentity | null;
+    const identity = JSON.parse(text(CONTROL.identity) ?? 'null') as Identity | null;
     const mark = JSON.parse(text(CONTROL.mark) ?? 'null') as Mark | null;
     if (!identity || !mark) return;
     const checkpoints = CONTROL.checkpoints(identity.lanes).map(
@@ -285,7 +283,7 @@ export class World {
 
   #lanes(): number {
     const text = this.target.get(CONTROL.identity);
-    return text === null ? this.lanesFirst : (JSON.parse(text) as SimIdentity).lanes;
+    return text === null ? this.lanesFirst : (JSON.parse(text) as Identity).lanes;
   }
 
   #checkpoints(): number[] {
