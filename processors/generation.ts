@@ -1,9 +1,10 @@
 // A generation is one mapping from commands to seqs and lanes. Another number of lanes or another routing begins the next
-// one: when all lanes are drained, in one EXEC over everything that the target keeps of the pipeline.
+// one when all lanes are drained; a log that replaces everything (a full sync) begins it at once. One EXEC either way, over
+// everything that the target keeps of the pipeline.
 
 import type { JournalStart } from '../src/journal/journal.ts';
 import { checkpointSeqs } from '../src/protocol/control-state.ts';
-import { raised, raiseWrites, stillUnraised, undrained } from '../src/protocol/raise.ts';
+import { type RaiseAt, raised, raiseWrites, stillUnraised, undrained } from '../src/protocol/raise.ts';
 import { failpoint } from '../src/runtime/failpoints.ts';
 import { type Identity, newJournalId, nextGeneration } from '../src/target/control.ts';
 import type { FencedSession } from '../src/target/session.ts';
@@ -37,7 +38,7 @@ export async function raiseGeneration(
   started: Started,
   to: { readonly lanes: number; readonly routing: string },
 ): Promise<void> {
-  const { control, journal, log } = context;
+  const { journal } = context;
   const { identity } = started;
   const checkpoints = await readCheckpoints(context, session, identity);
   const snapshot = await journal.snapshot(identity.lanes, checkpoints);
@@ -45,18 +46,62 @@ export async function raiseGeneration(
   const behind = undrained(snapshot, checkpoints);
   if (behind.length > 0) throw new NotDrained(behind);
 
+  await raise(context, session, started, { at: snapshot, checkpoints, to });
+  await failpoint('during-relane');
+}
+
+/**
+ * Begins a log that replaces the one so far, with all that the target holds. Nothing is waited for: whatever lanes, gates
+ * and zombies still have of the old generation is void once their checkpoints are of the new one.
+ */
+export async function replaceLog(
+  context: PipelineContext,
+  session: FencedSession,
+  started: Started,
+  position: string,
+): Promise<void> {
+  const { journal, now } = context;
+  const { identity } = started;
+  const checkpoints = await readCheckpoints(context, session, identity);
+  const snapshot = await journal.snapshot(identity.lanes, checkpoints);
+  if (snapshot?.id !== identity.journal || snapshot.epoch !== started.epoch)
+    throw new Raced('the journal was changed');
+  // Lanes may go on meanwhile, up to the journal's head and not beyond: it bounds what they can have used.
+  const at = { head: snapshot.head, position, headTimeMs: now() };
+  const { lanes, routing } = identity;
+  await raise(context, session, started, { at, checkpoints: 'moving', to: { lanes, routing } });
+  await failpoint('after-replacing-the-log');
+}
+
+interface Raise {
+  readonly at: RaiseAt;
+  /** Those of drained lanes, which must stand where they were read; or of lanes that may still move. */
+  readonly checkpoints: readonly (number | undefined)[] | 'moving';
+  readonly to: { readonly lanes: number; readonly routing: string };
+}
+
+async function raise(
+  context: PipelineContext,
+  session: FencedSession,
+  { identity }: Started,
+  { at, checkpoints, to }: Raise,
+): Promise<void> {
+  const { control, log } = context;
   const generation = nextGeneration(identity.generation);
-  const next = raised(identity, snapshot, checkpoints, { ...to, generation, journal: newJournalId() });
-  const values = await session.fence(control.all(Math.max(to.lanes, identity.lanes)));
-  if (!stillUnraised(values, identity, checkpoints)) {
+  const cks = control.checkpoints(Math.max(to.lanes, identity.lanes));
+  const watched = [control.identity, control.mark];
+  const moving = checkpoints === 'moving';
+  const values = moving ? await session.fence(watched, cks) : await session.fence([...watched, ...cks]);
+  const found = checkpointSeqs(values.slice(2, 2 + identity.lanes), identity.generation);
+  if (!stillUnraised(values, identity, moving ? found : checkpoints)) {
     await session.abandon();
     throw new Raced('the checkpoints moved');
   }
+  const next = raised(identity, at, found, { ...to, generation, journal: newJournalId() });
   const { parts, sets } = raiseWrites(control, identity, next);
   const { outcome } = await session.commit({ parts, count: parts.length, dbLast: session.db }, sets);
   if (outcome.kind === 'aborted') throw outcome.error;
   if (outcome.kind === 'fenced') throw new Raced('the checkpoints moved');
-  await failpoint('during-relane');
   log.info({ generation, lanes: to.lanes, seq: next.mark.seq }, 'a new generation begins');
 }
 

@@ -10,13 +10,20 @@ import { endsBeforeApplied, holdsRole } from '../src/protocol/start.ts';
 import { Backoff, sleep } from '../src/runtime/backoff.ts';
 import { AbortedError, ConfigurationError, StopError } from '../src/runtime/errors.ts';
 import { safeMessage } from '../src/runtime/log.ts';
-import type { Source } from '../src/sources/source.ts';
+import { LogReplaced, type Source } from '../src/sources/source.ts';
 import { type Identity, type Mark, parseIdentity, parseMark } from '../src/target/control.ts';
 import type { FencedSession } from '../src/target/session.ts';
 import { ConnectionLost } from '../src/wire/connection.ts';
 import { ReplyError } from '../src/wire/replies.ts';
 import type { PipelineContext } from './context.ts';
-import { NotDrained, Raced, raiseGeneration, readCheckpoints, type Started } from './generation.ts';
+import {
+  NotDrained,
+  Raced,
+  raiseGeneration,
+  readCheckpoints,
+  replaceLog,
+  type Started,
+} from './generation.ts';
 import { type ClassifierPolicy, type IngestLimits, IngestLoop, stopIngest } from './ingest.ts';
 import { moveMark } from './mark.ts';
 import { gaps, type IngestOptions, routingOf, startIngest } from './startup.ts';
@@ -155,6 +162,11 @@ export class IngestHolder {
       if (end === 'restart') return 'restart';
       return end;
     } catch (error) {
+      if (error instanceof LogReplaced) {
+        log.warn({ position: error.position }, `the target's data is replaced: ${error.message}`);
+        await this.#replaceLog(session, started, error.position, signal);
+        return 'restart';
+      }
       if (!turn.signal.aborted || signal.aborted) throw error;
       const why = turn.signal.reason as Turn;
       if (why === 'paused') return 'paused';
@@ -257,6 +269,26 @@ export class IngestHolder {
     const old = this.#marks.filter((entry) => entry.atMs <= atMs - this.#options.retentionMs);
     this.#marks = this.#marks.slice(Math.max(0, old.length - 1));
     return (await journal.isShort()) ? old.at(-1)?.position : mark?.position;
+  }
+
+  /** Tried again in place: at the source the next look would begin another full sync. */
+  async #replaceLog(
+    session: FencedSession,
+    started: Started,
+    position: string,
+    signal: AbortSignal,
+  ): Promise<void> {
+    const backoff = new Backoff({ minMs: 5, maxMs: 500 });
+    for (;;) {
+      try {
+        return await replaceLog(this.#context, session, started, position);
+      } catch (error) {
+        const inForce = await this.#context.journal.inForce();
+        const { journalId, epoch } = started;
+        if (!(error instanceof Raced) || inForce?.id !== journalId || inForce.epoch !== epoch) throw error;
+        await sleep(backoff.next(), signal);
+      }
+    }
   }
 
   async #relane(session: FencedSession, started: Started, fingerprint: string): Promise<void> {

@@ -7,6 +7,7 @@
 import type { Redis } from 'ioredis';
 import { Classifier } from '../src/binlog/classify.ts';
 import type { CommandTable } from '../src/binlog/command-table.ts';
+import type { RewriteRules } from '../src/binlog/rewrite.ts';
 import type { Round } from '../src/journal/journal.ts';
 import type { StopRecord } from '../src/journal/records.ts';
 import { commitTrouble, RoundWriter } from '../src/journal/round-writer.ts';
@@ -16,8 +17,8 @@ import { failpoint } from '../src/runtime/failpoints.ts';
 import { safeMessage } from '../src/runtime/log.ts';
 import { Sequencer, type SequencerStep } from '../src/sequencer/sequencer.ts';
 import type { Poison } from '../src/sequencer/unit.ts';
-import type { Entry, Source } from '../src/sources/source.ts';
-import { RESERVED_PREFIX } from '../src/target/control.ts';
+import { type Entry, LogReplaced, type Source } from '../src/sources/source.ts';
+import { type Identity, RESERVED_PREFIX } from '../src/target/control.ts';
 import { announceAll } from './announce.ts';
 import type { PipelineContext } from './context.ts';
 import type { Started } from './generation.ts';
@@ -85,11 +86,14 @@ export class IngestLoop {
     this.#position = started.position;
     this.#head = started.head;
     this.view = { connected: false, position: started.position };
+    const rewriteRules = rewriteRulesFor(source, started.identity);
     this.#sequencer = new Sequencer({
+      rewriteRules,
       table: options.table,
       classifier: new Classifier({
         table: options.table,
         reservedPrefix: RESERVED_PREFIX,
+        rewriteRules,
         ...options.policy,
         allow: [...options.policy.allow],
         deny: [...options.policy.deny],
@@ -104,7 +108,7 @@ export class IngestLoop {
     });
   }
 
-  /** @throws AbortedError; StopError for what the source cannot cure by itself */
+  /** @throws AbortedError; LogReplaced; StopError for what the source cannot cure by itself */
   async run(signal: AbortSignal): Promise<IngestEnd> {
     const { waits, log, now } = this.#context;
     const backoff = new Backoff({ minMs: 50, maxMs: 5_000 });
@@ -116,7 +120,8 @@ export class IngestLoop {
           throw new AbortedError();
         } catch (error) {
           if (signal.aborted) throw new AbortedError();
-          if (error instanceof StopError || error instanceof AbortedError) throw error;
+          if (error instanceof StopError || error instanceof AbortedError || error instanceof LogReplaced)
+            throw error;
           // The sequencer has numbered what was not committed: only a new turn numbers it the same again.
           if (error instanceof NotTaken) throw error.cause;
           this.view.connected = false;
@@ -306,4 +311,9 @@ export async function stopIngest(
   if (inForce?.id !== role?.journalId || inForce?.epoch !== role?.epoch) return 'superseded';
   await stopPlace(context, 'ingest', record);
   return 'stopped';
+}
+
+/** What a master tells its replicas is applied as a replica would; deadlines are held back, for its DELs arrive. */
+function rewriteRulesFor({ replication }: Source, { graceMs }: Identity): RewriteRules {
+  return { masterDecided: replication, graceMs };
 }

@@ -30,6 +30,8 @@ export interface IngestOptions {
   readonly from: string | undefined;
   readonly lanes: number | undefined;
   readonly targetData: 'refuse' | 'keep' | 'replace';
+  /** Deadlines of a replication link are held back by it, ms; counts at the first start. */
+  readonly expiryGraceMs: number;
   /** Everything besides the lanes and the command table that decides which lanes a command needs. */
   readonly policy: Readonly<Record<string, unknown>>;
 }
@@ -176,6 +178,8 @@ async function initialise(
     generation: nextGeneration(undefined),
     journal: newJournalId(),
     commands: table.additions,
+    // Only a live source goes on to say what has expired.
+    graceMs: source.replication ? options.expiryGraceMs : 0,
     position,
     timeMs: context.now(),
   });

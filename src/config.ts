@@ -211,6 +211,12 @@ export const options = z.object({
     description: 'how much of what is applied the journal keeps at most',
     commands: APPLY,
   }),
+  expiryGraceMs: option(duration('ms', 0, 30 * DAY_MS).default(3_600_000), {
+    placeholder: 'MS',
+    description:
+      'by how much deadlines of a live source are held back until lanegate finish; counts at the first start',
+    commands: APPLY,
+  }),
   budgetBytes: option(size(1024 ** 2, ANY_SIZE).default(128 * 1024 ** 2), {
     placeholder: 'SIZE',
     description: 'unapplied bytes in the journal at which reading waits',

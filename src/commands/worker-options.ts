@@ -34,6 +34,7 @@ export function workerOptions(
       from: config.from,
       lanes: config.lanes,
       targetData: config.targetData,
+      expiryGraceMs: config.expiryGraceMs,
       policy: { splitMultiKey, publish, scriptKeys, allow: [...allow].sort(), deny: [...deny].sort() },
       classifier: { splitMultiKey, publish, scriptKeys, allow, deny },
       limits: {

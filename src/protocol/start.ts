@@ -70,6 +70,7 @@ export interface Beginning {
   readonly generation: string;
   readonly journal: string;
   readonly commands: string;
+  readonly graceMs: number;
   readonly position: string;
   readonly timeMs: number;
 }
@@ -79,7 +80,7 @@ export function beginning(begin: Beginning): { identity: Identity; mark: Mark } 
   const { position, timeMs, ...named } = begin;
   const tails = Array.from({ length: begin.lanes }, () => 0);
   return {
-    identity: { format: FORMAT, ...named, graceMs: 0 },
+    identity: { format: FORMAT, ...named },
     mark: { generation: begin.generation, mark: 0, position, seq: 0, tails, timeMs },
   };
 }

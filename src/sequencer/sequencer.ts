@@ -12,7 +12,7 @@ import type { CommandTable } from '../binlog/command-table.ts';
 import { laneOf, slotOf } from '../binlog/lane-map.ts';
 import { formatKey } from '../binlog/quoting.ts';
 import { encodeCommand, RespError, RespScanner } from '../binlog/resp.ts';
-import { rewriteFor } from '../binlog/rewrite.ts';
+import { type RewriteRules, rewriteFor } from '../binlog/rewrite.ts';
 import { type Splittable, splitByLane } from '../binlog/split.ts';
 import type { Round } from '../journal/journal.ts';
 import type { Entry } from '../sources/source.ts';
@@ -24,6 +24,7 @@ import { type Poison, Unit } from './unit.ts';
 export interface SequencerOptions {
   readonly table: CommandTable;
   readonly classifier: Classifier;
+  readonly rewriteRules?: RewriteRules;
   readonly generation: string;
   /** Last seq spoken for, and the lanes' tails there. */
   readonly head: number;
@@ -234,7 +235,8 @@ export class Sequencer {
   /** The origin of the command under the scanner: the entry, or a buffer of its own if it is rewritten. */
   #rewritten(verdict: RoutedVerdict): Origin {
     if (verdict.kind === 'all' || !verdict.rewrite) return this.#origin;
-    const args = rewriteFor(verdict.spec.name, this.#scanner.args(), this.#origin.timeMs);
+    const { rewriteRules } = this.#options;
+    const args = rewriteFor(verdict.spec.name, this.#scanner.args(), this.#origin.timeMs, rewriteRules);
     return args === undefined ? this.#origin : { ...this.#origin, buffer: encodeCommand(args) };
   }
 

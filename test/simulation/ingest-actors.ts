@@ -164,6 +164,7 @@ function initialise(world: World, session: SimSession): void {
     generation: world.newGeneration(undefined),
     journal: world.newJournalId(),
     commands: '',
+    graceMs: 0,
     position: '0',
     timeMs: 0,
   });
