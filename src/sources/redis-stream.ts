@@ -45,6 +45,7 @@ export interface RedisStreamOptions {
 
 export class RedisStreamSource implements Source {
   readonly kind = 'redis-stream';
+  readonly replication = false;
   readonly identity: string;
   readonly display: string;
   readonly #endpoint: Endpoint;

@@ -32,6 +32,46 @@ export interface SourceHead {
   readonly position: Position;
 }
 
+/**
+ * Thrown by `read`: the log behind the position is gone for good, or never began. Another log begins at
+ * `position` and replaces all that the target holds: its first command is a FLUSHALL. The caller makes
+ * `position` durable and reads there, at the same source.
+ */
+export class LogReplaced extends Error {
+  override readonly name = 'LogReplaced';
+  readonly position: Position;
+
+  constructor(position: Position, reason: string) {
+    super(reason);
+    this.position = position;
+  }
+}
+
+/**
+ * What a source with a snapshot is doing:
+ * - `connecting`: to the source, or again after a break.
+ * - `waiting`: for the source to begin its snapshot.
+ * - `receiving`: the snapshot arrives, and none of it is read yet.
+ * - `loading`: the snapshot is read, whether or not it still arrives.
+ * - `streaming`: the commands behind the snapshot are read.
+ * - `full`: as much waits to be read as may; nothing more is taken from the source until it is.
+ */
+export type SourcePhase = 'connecting' | 'waiting' | 'receiving' | 'loading' | 'streaming' | 'full';
+
+export interface SourceProgress {
+  readonly phase: SourcePhase;
+  /** Bytes of the snapshot that are here. */
+  readonly receivedBytes: number;
+  /** Bytes of the whole snapshot; undefined when the source does not say. */
+  readonly totalBytes: number | undefined;
+  /** Bytes of the snapshot that were yielded as entries. */
+  readonly loadedBytes: number;
+  /** Keys of the snapshot that were yielded by this process. */
+  readonly keys: number;
+  /** Bytes on disk that wait to be read or acknowledged. */
+  readonly spooledBytes: number;
+}
+
 /** Where `--from` points at the pipeline's first start. */
 export type From = 'beginning' | 'now' | Position;
 
@@ -41,6 +81,11 @@ export interface Source {
   readonly identity: string;
   /** For people and logs, without secrets. */
   readonly display: string;
+  /**
+   * True: the log is what a master tells its replicas. Conditions of EXPIRE are decided, and the DEL of an
+   * expired key is in the log.
+   */
+  readonly replication: boolean;
 
   /** Connects and finds the start for a first run. Retries nothing: throws on connection loss. */
   resolve(from: From): Promise<SourceStart>;
@@ -49,8 +94,8 @@ export interface Source {
   /**
    * Reads on behind `position`. Yields chunks (arrays) of entries, in order, never an empty chunk;
    * waits without bound for new ones. Ends only by abort (returns) or by throwing: StopError for what an
-   * operator must decide (lost range, log rewound, wrong type), anything else for connection trouble
-   * (the caller opens again at its own position, with backoff).
+   * operator must decide (lost range, log rewound, wrong type), LogReplaced where another log takes this
+   * one's place, anything else for connection trouble (the caller opens again at its own position, with backoff).
    */
   read(position: Position, signal: AbortSignal): AsyncIterable<readonly Entry[]>;
   /** The position inside an entry: behind its first `taken` commands. `entry` was yielded by `read`. */
@@ -67,5 +112,7 @@ export interface Source {
   serverId(): Promise<string | undefined>;
   /** Removes what `acknowledge` created at the source (`lanegate reset`); returns what was removed, for people. */
   forget(apply: boolean): Promise<readonly string[]>;
+  /** How far a snapshot has come; undefined before `read` is first called. Only of sources that have one. */
+  progress?(): SourceProgress | undefined;
   close(): Promise<void>;
 }
