@@ -143,9 +143,7 @@ export class RedisLinkSource implements Source {
       } else at = place as StreamPlace;
       yield* this.#readStream(link, at, signal);
     } catch (error) {
-      if (signal.aborted || error instanceof AbortedError) {
-        if (signal.aborted) return;
-      }
+      if (signal.aborted) return;
       throw error;
     } finally {
       this.#loading = false;
