@@ -298,7 +298,8 @@ export class RedisLinkSource implements Source {
         if (link.failure !== undefined) throw link.failure;
       }
     } catch (error) {
-      if (!(error instanceof RdbError)) throw error;
+      // An abort, or the link's end, cuts the file short as well.
+      if (!(error instanceof RdbError) || signal.aborted) throw error;
       await this.#drop();
       await spool.remove();
       throw new StopError('SNAPSHOT_MALFORMED', `the source's snapshot cannot be read: ${error.message}`, {

@@ -73,6 +73,7 @@ export async function attachAt(
     return { link: await receiveAll(options, answered, at), replaced: whyReplaced(from, at) };
   } catch (error) {
     await closeAll(spooled?.files);
+    await snapshot?.file.close();
     throw error;
   }
 }

@@ -38,23 +38,28 @@ export async function* readSnapshot(reading: SnapshotReading): AsyncGenerator<Sn
     skip = 0;
   }
   const from = typeof place.at === 'string' ? undefined : place.at;
-  const rdb = readRdb(file.bytes(from?.offset ?? 0, signal), {
+  const bytes = file.bytes(from?.offset ?? 0, signal);
+  const rdb = readRdb(bytes, {
     rules: { rdbVersion: place.rdbVersion, bulkBytesMax: place.bulkBytesMax },
     ...(from === undefined ? {} : { from }),
     onNotice: reading.onNotice,
   });
-  for await (const { entries } of rdb) {
-    if (signal.aborted) return;
-    // The last entry's position says that the snapshot is over: which it is known to be only behind it.
-    if (held.length > 0) yield held;
-    held = entries.map((entry): SnapshotEntry => {
-      const position = positionOf(entry.place);
-      const made = { ...base, position, resp: entry.resp, skip, db: entry.db, start };
-      start = position;
-      skip = 0;
-      reading.onRead(entry.keys, entry.place.offset);
-      return made;
-    });
+  try {
+    for await (const { entries } of rdb) {
+      if (signal.aborted) return;
+      // The last entry's position says that the snapshot is over: which it is known to be only behind it.
+      if (held.length > 0) yield held;
+      held = entries.map((entry): SnapshotEntry => {
+        const position = positionOf(entry.place);
+        const made = { ...base, position, resp: entry.resp, skip, db: entry.db, start };
+        start = position;
+        skip = 0;
+        reading.onRead(entry.keys, entry.place.offset);
+        return made;
+      });
+    }
+  } finally {
+    await bytes.return();
   }
   if (signal.aborted) return;
   const last = held.pop();
