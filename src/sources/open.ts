@@ -1,5 +1,8 @@
+import type { RestoreRules } from '../rdb/rdb-log.ts';
 import type { EndpointSecrets } from '../runtime/endpoint.ts';
 import { ConfigurationError } from '../runtime/errors.ts';
+import { parseLinkUrl } from './redis-link/url.ts';
+import { RedisLinkSource } from './redis-link.ts';
 import { parseStreamUrl } from './redis-stream/url.ts';
 import { RedisStreamSource } from './redis-stream.ts';
 import type { Source } from './source.ts';
@@ -13,6 +16,15 @@ export interface OpenSourceOptions {
   /** What is kept out of the URL. */
   readonly secrets?: EndpointSecrets;
   readonly onNotice?: (text: string) => void;
+  /** Where a replication link keeps its spool, and how much that may hold. */
+  readonly dataDir?: string;
+  readonly spoolBytesMax?: number;
+  /** Largest MULTI ... EXEC that a replication link puts into one entry. */
+  readonly transactionBytesMax?: number;
+  /** Port that a replication link shows at the source; 0 for none. */
+  readonly announcePort?: number;
+  /** What the target's RESTORE takes; asked for when a snapshot begins. */
+  readonly restoreRules?: () => Promise<RestoreRules>;
 }
 
 type Open = (url: string, options: OpenSourceOptions) => Source;
@@ -21,6 +33,8 @@ type Open = (url: string, options: OpenSourceOptions) => Source;
 const SOURCES: Readonly<Record<string, Open>> = {
   'redis-stream': openRedisStream,
   'rediss-stream': openRedisStream,
+  redis: openRedisLink,
+  rediss: openRedisLink,
 };
 
 /**
@@ -41,4 +55,13 @@ export function openSource(url: string, options: OpenSourceOptions): Source {
 function openRedisStream(url: string, options: OpenSourceOptions): Source {
   const { key, endpoint } = parseStreamUrl('--source', url, options.secrets);
   return new RedisStreamSource({ ...options, endpoint, key });
+}
+
+/** What every server since Redis 7.0 takes. */
+const RESTORE_RULES: RestoreRules = { rdbVersion: 10, bulkBytesMax: 64 * 1024 * 1024 };
+
+function openRedisLink(url: string, options: OpenSourceOptions): Source {
+  const { endpoint, name: logName } = parseLinkUrl('--source', url, options.secrets);
+  const { dataDir = '.lanegate', restoreRules = async () => RESTORE_RULES } = options;
+  return new RedisLinkSource({ ...options, endpoint, logName, dataDir, restoreRules });
 }
