@@ -303,6 +303,7 @@ export class GateRunner {
         place: `gate:${attempt.item.seq}`,
         generation: attempt.generation,
         seq,
+        position: await positionOf(this.#context, attempt.journalId, attempt.item.first),
         ...named,
         reason,
       };

@@ -238,6 +238,7 @@ export class LaneTurn {
         place: `lane:${lane}`,
         generation,
         seq: blamed.seq,
+        position: await positionOf(this.#context, this.#options.journalId, blamed.seq),
         ...named,
         reason,
         by: 'on-poison',

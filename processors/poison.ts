@@ -56,14 +56,17 @@ export async function stopPlace(
   record: StopRecord,
 ): Promise<void> {
   const { records, redis, journal, log, queues } = context;
+  const { seq, command, key, position, hint, reason } = record;
+  // The same again, by whoever looked while this one was on its way, is no news.
+  const before = await records.stopAt(place, record.generation);
   await records.stop(place, record);
   if (place.startsWith('lane:')) {
     const lane = Number(place.slice('lane:'.length));
     await redis.hset(journal.keys.pauses, `${laneQueue(lane)}|stop`, record.atMs);
     await queues.lane(lane).pause();
   }
-  const { seq, command, key, position, hint } = record;
-  log.error({ place, seq, command, key, position, hint }, `stopped: ${record.reason}`);
+  if (before?.seq !== seq || before.reason !== reason)
+    log.error({ place, seq, command, key, position, hint }, `stopped: ${reason}`);
 }
 
 /** The round that holds a seq, as text: behind the first position, up to and including the second. */

@@ -144,6 +144,13 @@ export class RedisStreamSource implements Source {
     }
   }
 
+  async verify(position: Position): Promise<void> {
+    const place = parsePlace(position);
+    await this.#ask(async (session) => {
+      this.#judge(place, await this.#look(session, place, { count: 1, wait: false }), false);
+    });
+  }
+
   async acknowledge(position: Position): Promise<void> {
     const place = parsePlace(position);
     await this.#ask(async ({ redis }) => {
