@@ -1,4 +1,5 @@
 import type { Redis } from 'ioredis';
+import { connectionHint } from '../roles/connection-hint.ts';
 import { EmbeddedQueue } from '../roles/embedded-queue.ts';
 import { inspect } from '../roles/inspection.ts';
 import { type Finding, preflight } from '../roles/preflight.ts';
@@ -94,9 +95,7 @@ async function openTarget(
     return { session, findings: [] };
   } catch (error) {
     const why = safeMessage(error);
-    const hint = /NOAUTH|WRONGPASS/.test(why)
-      ? 'set LANEGATE_TARGET_PASSWORD, or --target-password-file'
-      : 'start it, or point --target at the right server';
+    const hint = connectionHint('target', why);
     return {
       session: undefined,
       findings: [{ level: 'error', what: 'target', text: `the target cannot be used: ${why}`, hint }],
