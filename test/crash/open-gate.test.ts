@@ -19,7 +19,7 @@ async function append(pipeline: Pipeline, ...commands: string[]): Promise<void> 
 
 /** The history of each lane's jobs, as the board shows it. */
 async function history(redis: Redis, lanes: readonly number[]): Promise<string[][]> {
-  return await Promise.all(lanes.map((at) => redis.zrange(`${PREFIX}:lane-${at}:completed`, 0, -1)));
+  return await Promise.all(lanes.map((at) => redis.zrange(`${PREFIX}:lane-${at}:completed`, '0', '-1')));
 }
 
 /** The watchdog has looked around: each look takes the claim, which expires before the next one. */
