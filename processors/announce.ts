@@ -1,9 +1,14 @@
-import { frontGates } from '../src/journal/front.ts';
+import { GATE_QUEUE } from '../queues/names.ts';
+import { frontGates, gateIsOpen } from '../src/journal/front.ts';
+import type { GateItem } from '../src/journal/item.ts';
 import type { Snapshot } from '../src/journal/journal.ts';
 import type { LaneView } from '../src/journal/mark.ts';
+import type { StopPlace } from '../src/journal/records.ts';
 import { parseCheckpoint } from '../src/target/control.ts';
 import type { FencedSession } from '../src/target/session.ts';
 import type { PipelineContext } from './context.ts';
+
+const NOBODY: ReadonlySet<number> = new Set();
 
 /** The watchdog looks further: closed gates behind a lane that stands still must not hide the open ones. */
 const GATES_AHEAD = 64;
@@ -13,7 +18,7 @@ const GATES_AHEAD_OF_WATCHDOG = 4_096;
  * Wakes what has work: a flow for a gate at the front of its lanes, an apply job for each lane that is behind its
  * tail and has none. Where gates come densely only some of them get a flow (QueueSet.flowIsDue): the lanes that are
  * awake meet at the markers by themselves. The watchdog (`everyLane`) leaves nothing out: whatever job or wake-up was
- * lost, its next call replaces it (I8).
+ * lost, its next call replaces it (I8); all but a lane that could only look at a closed gate again (`atClosedDoors`).
  */
 export async function announce(
   context: PipelineContext,
@@ -38,8 +43,11 @@ export async function announce(
   const front = frontGates(gates, checkpoints);
   const flows = options.everyLane || queues.flowIsDue() ? front : [];
   const served = new Set(flows.flatMap((gate) => gate.lanes));
+  const resting = options.everyLane ? await atClosedDoors(context, snapshot, gates, checkpoints) : NOBODY;
   const needsJob = (view: LaneView) =>
-    options.everyLane || (view.awake === '' && !served.has(view.lane) && view.lane !== options.except);
+    options.everyLane
+      ? !resting.has(view.lane)
+      : view.awake === '' && !served.has(view.lane) && view.lane !== options.except;
   await Promise.all([
     ...flows.map((gate) => queues.addGate(snapshot.id, gate)),
     ...behind
@@ -64,5 +72,58 @@ export async function announceAll(
     context,
     checkpoints.map((checkpoint) => checkpoint?.seq ?? 0),
     options,
+  );
+}
+
+/**
+ * Lanes that stand at the marker of a gate which cannot pass now, whatever they do: another lane has not arrived, somebody
+ * works on it, or it is held by a stop or an operator. Decided by what is true at this look and by nothing that is
+ * remembered: as soon as the reason is gone they are announced again, whoever should have woken them. Of the gates that
+ * wait for a lane, the first one's missing lane stands at no marker, so that whoever must move always is announced.
+ */
+async function atClosedDoors(
+  context: PipelineContext,
+  snapshot: Snapshot,
+  gates: readonly GateItem[],
+  checkpoints: readonly number[],
+): Promise<ReadonlySet<number>> {
+  const resting = new Set<number>();
+  const open = gates.filter(
+    (gate) => gate.generation === snapshot.generation && gateIsOpen(gate, checkpoints),
+  );
+  for (const gate of open) {
+    const arrived = gate.lanes.filter((lane, at) => hasArrived(gate, at, checkpoints[lane] ?? 0));
+    if (arrived.length === 0) continue;
+    // Closed for some of its lanes and open for others: nothing of ours does that; let everybody look.
+    if (gate.lanes.some((lane) => (checkpoints[lane] ?? 0) >= gate.seq)) continue;
+    const isHeld = arrived.length < gate.lanes.length || (await gateIsHeld(context, snapshot, gate));
+    if (isHeld) for (const lane of arrived) resting.add(lane);
+  }
+  return resting;
+}
+
+function hasArrived(gate: GateItem, at: number, checkpoint: number): boolean {
+  return checkpoint >= (gate.previous[at] ?? Number.POSITIVE_INFINITY) && checkpoint < gate.seq;
+}
+
+/** The reasons for which a gate whose lanes are all there ends a try with 'stopped', 'claimed' or 'waiting' (gate.ts). */
+async function gateIsHeld(
+  { journal, records, redis, queues }: PipelineContext,
+  { id, generation }: Snapshot,
+  gate: GateItem,
+): Promise<boolean> {
+  const [claimed, paused, stops, lanesPaused] = await Promise.all([
+    redis.exists(journal.keys.gateClaim(id, gate.seq)),
+    redis.hexists(journal.keys.pauses, `${GATE_QUEUE}|operator`),
+    records.stops(),
+    queues.pausedByOperator(gate.lanes),
+  ]);
+  const isStopped = (place: StopPlace) => stops.get(place)?.generation === generation;
+  return (
+    claimed === 1 ||
+    paused === 1 ||
+    lanesPaused.size > 0 ||
+    isStopped(`gate:${gate.seq}`) ||
+    gate.lanes.some((lane) => isStopped(`lane:${lane}`))
   );
 }

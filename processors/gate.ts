@@ -279,6 +279,8 @@ export class GateRunner {
         stop: `gate:${attempt.item.seq}`,
         skip: 'gate',
         generation: attempt.generation,
+        at: attempt.item.first,
+        journalId: attempt.journalId,
       } as const;
       await leaveOut(this.#context, place, blamed, reason);
       attempt.skips.add(seq);

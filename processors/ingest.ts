@@ -266,21 +266,13 @@ export class IngestLoop {
   #onPoison(poison: Poison): { kind: 'stop' } | { kind: 'drop'; record: string } {
     const skip = this.#skips.get(poison.seq);
     if (!skip && this.#context.options.onPoison === 'stop') return { kind: 'stop' };
-    const { seq, command, key, code } = poison;
-    const reason = skip?.reason ?? poison.reason;
-    const by = skip?.by ?? 'on-poison';
+    const { seq, position, command, key, code } = poison;
+    const why = skip
+      ? { reason: skip.reason, cause: poison.reason, by: skip.by }
+      : { reason: poison.reason, by: 'on-poison' };
     const { generation } = this.#started;
-    const record = {
-      place: 'ingest',
-      generation,
-      seq,
-      command,
-      key,
-      code,
-      reason,
-      by,
-      atMs: this.#context.now(),
-    };
+    const what = { place: 'ingest', generation, seq, position, command, key, code };
+    const record = { ...what, ...why, atMs: this.#context.now() };
     return { kind: 'drop', record: JSON.stringify(record) };
   }
 

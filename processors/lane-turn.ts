@@ -226,7 +226,9 @@ export class LaneTurn {
     if (!blamed) throw judged.error;
     const reason = reasonOf(judged.error);
     if (this.#context.options.onPoison === 'dead-letter') {
-      const place = { stop: `lane:${lane}`, skip: `lane:${lane}`, generation } as const;
+      const { journalId } = this.#options;
+      const stop = `lane:${lane}` as const;
+      const place = { stop, skip: stop, generation, journalId, at: blamed.seq };
       await leaveOut(this.#context, place, blamed, reason);
       skips.add(blamed.seq);
       return;

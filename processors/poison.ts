@@ -52,14 +52,24 @@ export function reasonOf(error: ReplyError): string {
 /** Leaves a command out by policy: it is kept as a dead letter, and skipped from now on. */
 export async function leaveOut(
   context: PipelineContext,
-  place: { readonly stop: StopPlace; readonly skip: Skip['place']; readonly generation: string },
+  place: {
+    readonly stop: StopPlace;
+    readonly skip: Skip['place'];
+    readonly generation: string;
+    readonly journalId: string;
+    /** Seq whose position is shown. */
+    readonly at: number;
+  },
   blamed: { readonly seq: number; readonly args: readonly Buffer[] },
   reason: string,
 ): Promise<void> {
   const { records, now } = context;
   const { generation } = place;
   const left = { generation, seq: blamed.seq, reason, by: 'on-poison', atMs: now() };
-  const named = nameOf(context, blamed.args);
+  const named = {
+    position: await positionOf(context, place.journalId, place.at),
+    ...nameOf(context, blamed.args),
+  };
   await records.deadLetter({ place: place.stop, ...left, ...named }, encodeCommand(blamed.args));
   await records.skip({ ...left, place: place.skip });
 }
@@ -71,14 +81,17 @@ export async function stopPlace(
   record: StopRecord,
 ): Promise<void> {
   const { records, redis, journal, log, queues } = context;
+  const { seq, command, key, position, hint, reason } = record;
+  // The same again, by whoever looked while this one was on its way, is no news.
+  const before = await records.stopAt(place, record.generation);
   await records.stop(place, record);
   if (place.startsWith('lane:')) {
     const lane = Number(place.slice('lane:'.length));
     await redis.hset(journal.keys.pauses, `${laneQueue(lane)}|stop`, record.atMs);
     await queues.lane(lane).pause();
   }
-  const { seq, command, key, position, hint } = record;
-  log.error({ place, seq, command, key, position, hint }, `stopped: ${record.reason}`);
+  if (before?.seq !== seq || before.reason !== reason)
+    log.error({ place, seq, command, key, position, hint }, `stopped: ${reason}`);
 }
 
 /** The round that holds a seq, as text: behind the first position, up to and including the second. */

@@ -8,6 +8,7 @@ import { nearest } from './config-nearest.ts';
 import { type Verb, verbs } from './config-verbs.ts';
 import { type Endpoint, type EndpointSecrets, parseEndpoint } from './runtime/endpoint.ts';
 import { ConfigurationError } from './runtime/errors.ts';
+import { sourceProblems } from './sources/open.ts';
 
 type Environment = Record<string, string | undefined>;
 
@@ -85,7 +86,8 @@ function readCommandLine(command: Verb, argv: readonly string[], problems: strin
     if (token.kind !== 'option') continue;
     const kind = kinds.get(token.name);
     if (kind === undefined) unknownAt = token.index;
-    const problem = kind === undefined ? unknownFlag(token.rawName) : misused(command, kind, token, flags);
+    const problem =
+      kind === undefined ? unknownFlag(command, token.rawName) : misused(command, kind, token, flags);
     if (problem !== undefined) problems.push(problem);
     else if (kind !== undefined) {
       const value = kind.type === 'boolean' ? kind.on : token.value;
@@ -116,10 +118,12 @@ function misused(
   return token.value === undefined || swallowed ? `${token.rawName}: needs a value` : undefined;
 }
 
-function unknownFlag(rawName: string): string {
+function unknownFlag(command: Verb, rawName: string): string {
   const flags = optionNames
     .filter((name) => factsOf(name).given !== 'secret')
-    .map((name) => `--${flagOf(name)}`);
+    // Of two that are equally near, the one that this command takes.
+    .sort((a, b) => Number(takes(command, factsOf(b))) - Number(takes(command, factsOf(a))))
+    .map((name) => `--${rawName.startsWith('--no-') ? 'no-' : ''}${flagOf(name)}`);
   return `${rawName}: unknown option${nearest(rawName, flags)}`;
 }
 
@@ -214,13 +218,12 @@ function assemble(
     tlsInsecure: parsed[`${server}TlsInsecure`],
   });
   for (const server of SERVERS) checkTls(server, parsed, given, problems);
-  if (source !== undefined && !URL.canParse(source)) {
-    problems.push(`${given.get('source')?.origin}: not a URL such as redis-stream://host:6379?key=binlog`);
-  }
+  const sourceSecrets = secrets('source');
+  checkSource(source, sourceSecrets, rest.from, given, problems);
   return {
     ...(Object.fromEntries(kept) as Omit<Config, 'source' | 'sourceSecrets' | 'target' | 'queue'>),
     source,
-    sourceSecrets: secrets('source'),
+    sourceSecrets,
     target: endpoint(target, given.get('target')?.origin ?? '', secrets('target'), problems),
     queue: endpoint(queue, given.get('queue')?.origin ?? '', secrets('queue'), problems),
     boardPassword: password('board'),
@@ -259,11 +262,23 @@ function endpoint(
     problems.push(`${origin}: must be a URL that begins with redis:// or rediss://`);
   } catch (error) {
     if (error instanceof ConfigurationError) problems.push(...error.problems);
-    else if (error instanceof URIError)
-      problems.push(`${origin}: user or password is not valid percent-encoding`);
     else throw error;
   }
   return undefined;
+}
+
+/** Whether anything reads such a URL, and can begin at such a position. */
+function checkSource(
+  url: string | undefined,
+  secrets: EndpointSecrets,
+  from: string | undefined,
+  given: ReadonlyMap<OptionName, Given>,
+  problems: string[],
+): void {
+  if (url === undefined) return;
+  const option = given.get('source')?.origin ?? '--source';
+  const found = sourceProblems(url, { option, secrets, from });
+  problems.push(...found.url, ...found.from.map((problem) => `${given.get('from')?.origin}: ${problem}`));
 }
 
 /** A certificate for a connection that is not encrypted is a mistake that would go unnoticed. */

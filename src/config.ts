@@ -140,7 +140,8 @@ export const options = z.object({
   }),
   boardHost: option(text().default('127.0.0.1'), {
     placeholder: 'HOST',
-    description: 'address of the board; other than loopback needs a password (LANEGATE_BOARD_PASSWORD)',
+    description:
+      'address of the board; not loopback: LANEGATE_BOARD_USER and LANEGATE_BOARD_PASSWORD are needed',
     commands: ['run', 'board', 'demo'],
   }),
   boardWrite: option(toggle().default(false), {
@@ -166,7 +167,7 @@ export const options = z.object({
     placeholder: 'DIR',
     description: 'where the embedded queue server lives',
     everyday: true,
-    commands: [...STATE, 'demo'],
+    commands: STATE,
   }),
   onPoison: option(choice(['stop', 'dead-letter']).default('stop'), {
     placeholder: 'WHAT',

@@ -1,15 +1,20 @@
 import type { Redis } from 'ioredis';
+import { connectionHint } from '../roles/connection-hint.ts';
 import { EmbeddedQueue } from '../roles/embedded-queue.ts';
+import { inspect } from '../roles/inspection.ts';
 import { type Finding, preflight } from '../roles/preflight.ts';
 import { findQueueBinary } from '../roles/queue-binary.ts';
 import { connectQueue } from '../roles/queue-connection.ts';
 import type { Endpoint } from '../runtime/endpoint.ts';
 import { ConfigurationError, StopError } from '../runtime/errors.ts';
 import { safeMessage } from '../runtime/log.ts';
+import type { Stopped } from '../status.ts';
 import { FencedSession } from '../target/session.ts';
 import type { CommandContext } from './context.ts';
 import { escapeControl } from './format.ts';
 import { sourceOf } from './open-pipeline.ts';
+import { stopPlaceText } from './stop-text.ts';
+import { routingPolicy } from './worker-options.ts';
 
 const TIMEOUT_MS = 5_000;
 
@@ -33,9 +38,13 @@ async function findings(context: CommandContext, endpoint: Endpoint): Promise<Fi
     const found = [...queue.findings, ...target.findings];
     if (target.session === undefined) return found;
     const start = { from, lanes, targetData };
+    const parts = { name, queue: queue.redis, target: target.session, source };
+    const describeStop = (place: string, stop: Stopped) =>
+      `${place} is stopped ${stopPlaceText(stop)}: ${stop.reason}`;
     return [
       ...found,
-      ...(await preflight({ name, queue: queue.redis, target: target.session, source, start })),
+      ...(await preflight({ ...parts, start })),
+      ...(await inspect({ ...parts, policy: routingPolicy(config), describeStop })),
     ];
   } finally {
     queue.redis?.disconnect();
@@ -86,9 +95,7 @@ async function openTarget(
     return { session, findings: [] };
   } catch (error) {
     const why = safeMessage(error);
-    const hint = /NOAUTH|WRONGPASS/.test(why)
-      ? 'set LANEGATE_TARGET_PASSWORD, or --target-password-file'
-      : 'start it, or point --target at the right server';
+    const hint = connectionHint('target', why);
     return {
       session: undefined,
       findings: [{ level: 'error', what: 'target', text: `the target cannot be used: ${why}`, hint }],

@@ -5,7 +5,7 @@ import type { StopRecord } from '../journal/records.ts';
 import type { CommandContext } from './context.ts';
 import { escapeControl, formatCount } from './format.ts';
 import { withPipeline } from './open-pipeline.ts';
-import { stopText } from './status.ts';
+import { stopText } from './stop-text.ts';
 
 /** Of each stream the newest are shown; the rest is counted. */
 const SHOWN_MAX = 1_000;
@@ -116,12 +116,13 @@ function stopLine({ place, ...record }: StopRecord & { place: string }): string 
 }
 
 function foundLine({ record, commands }: Found): string {
-  const { atMs, seq, through, lanes, place, command, key, reason, by, cause } = record;
+  const { atMs, seq, through, lanes, place, position, command, key, reason, by, cause } = record;
   const when = typeof atMs === 'number' ? new Date(atMs).toISOString() : '?';
   const range = through === undefined || through === seq ? `seq ${seq ?? '?'}` : `seq ${seq}..${through}`;
   const where = place ?? (Array.isArray(lanes) ? `lanes ${lanes.join(',')}` : '');
   const what = command ? `, ${command}${key ? ` of key ${key}` : ''}` : '';
   const who = by ? ` (by ${by}${cause ? `; it stood still for: ${cause}` : ''})` : '';
-  const head = `  ${when}  ${where} ${range}${what}: ${reason}${who}`;
+  const at = typeof position === 'string' && position !== '' ? ` (${position})` : '';
+  const head = `  ${when}  ${where} ${range}${at}${what}: ${reason}${who}`;
   return `${[escapeControl(head), ...(commands ?? []).map((line) => `    ${line}`)].join('\n')}\n`;
 }

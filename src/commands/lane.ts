@@ -1,10 +1,11 @@
 import type { Observation } from '../roles/observe.ts';
 import { Operator, type Place, placeName, queueName, type StopFound } from '../roles/operator.ts';
 import { ConfigurationError, StopError } from '../runtime/errors.ts';
+import type { PipelineStatus } from '../status.ts';
 import type { CommandContext } from './context.ts';
 import { escapeControl, formatBytes } from './format.ts';
 import { type OpenPipeline, operatorName, withPipeline } from './open-pipeline.ts';
-import { stopText } from './status.ts';
+import { stopText } from './stop-text.ts';
 
 const LANE_MAX = 255;
 const VERBS = ['resume', 'skip', 'show', 'pause'] as const;
@@ -30,7 +31,7 @@ export async function lane(context: CommandContext): Promise<number> {
       now: Date.now,
     });
     if (request.verb === 'show') return await show(context, pipeline, operator, places);
-    if (request.verb === 'skip') return await skip(context, operator, places[0] as Place);
+    if (request.verb === 'skip') return await skip(context, pipeline, operator, places[0] as Place);
     for (const place of places) {
       const name = placeName(place);
       if (request.verb === 'pause') {
@@ -96,6 +97,7 @@ async function placesOf({ of }: Request, { journal }: OpenPipeline): Promise<Pla
 
 async function skip(
   { config, stdout, stderr }: CommandContext,
+  { records, observer }: OpenPipeline,
   operator: Operator,
   place: Place,
 ): Promise<number> {
@@ -113,11 +115,25 @@ async function skip(
     stderr.write(stopText(name, outcome.stop.record));
     return 1;
   }
+  if (outcome.stops.length === 0) {
+    const { status } = await observer.observe();
+    const stops = [...(await records.stops())].map(([where, { seq: at }]) => `${where} at seq ${at}`);
+    stderr.write(`lanegate lane: ${name} is not stopped, ${standsAt(place, status)}: nothing was skipped\n`);
+    const told = stops.length === 0 ? 'nothing is stopped' : `stopped: ${stops.join(', ')}`;
+    stderr.write(`  ${told}; lanegate status shows it\n`);
+    return 1;
+  }
   const where = outcome.stops.map(({ record }) => record.seq).join(', ');
-  const stands = outcome.stops.length === 0 ? 'is not stopped' : `is stopped at seq ${where}`;
-  stderr.write(`lanegate lane: ${name} ${stands}, not at seq ${seq}: nothing was skipped\n`);
+  stderr.write(`lanegate lane: ${name} is stopped at seq ${where}, not at seq ${seq}: nothing was skipped\n`);
   for (const stop of outcome.stops) stderr.write(stopText(name, stop.record));
   return 1;
+}
+
+function standsAt(place: Place, { lanes, gate, head }: PipelineStatus): string {
+  if (place.kind === 'ingest') return `it has read through seq ${head.seq}`;
+  if (place.kind === 'gate') return gate.open ? `it is open at seq ${gate.seq}` : 'it is closed';
+  const lane = lanes[place.lane];
+  return `it has applied through seq ${lane?.appliedThrough ?? 0} of ${lane?.tail ?? 0}`;
 }
 
 /** What `show` says of one place; commands are named, never their values. */

@@ -4,7 +4,7 @@ import { ConfigurationError, StopError } from '../runtime/errors.ts';
 import type { PipelineStatus } from '../status.ts';
 import type { CommandContext } from './context.ts';
 import { type OpenPipeline, withPipeline } from './open-pipeline.ts';
-import { stopText } from './status.ts';
+import { stopText } from './stop-text.ts';
 
 const POLL_MS = 200;
 const NO_INGEST_MS = 10_000;

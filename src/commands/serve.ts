@@ -21,6 +21,7 @@ import { openSource } from '../sources/open.ts';
 import type { Source } from '../sources/source.ts';
 import type { CommandContext } from './context.ts';
 import { ProgressMeter, renderProgress } from './progress-view.ts';
+import { stopText } from './stop-text.ts';
 import { workerOptions } from './worker-options.ts';
 
 const LANES_FOLLOW_MS = 1_000;
@@ -173,10 +174,7 @@ async function untilCaughtUp(
     return 0;
   }
   if (end.kind === 'stopped') {
-    const { seq, position, command, key, reason, hint } = end.stop;
-    stderr.write(
-      `lanegate: ${end.place} stopped at seq ${seq} (${position}), ${command} ${key ?? ''}: ${reason}\n  ${hint}\n`,
-    );
+    stderr.write(`lanegate: ${stopText(end.place, end.stop)}`);
   }
   return 1;
 }

@@ -1,11 +1,14 @@
 import type { LaneStatus, PipelineStatus, Stopped, Waiting } from '../status.ts';
 import { escapeControl, formatBytes, formatCount, formatDuration } from './format.ts';
+import { stopPlaceText } from './stop-text.ts';
 
 export interface ViewOptions {
   /** ANSI colours and block characters; false gives plain ASCII for a file or pipe. */
   readonly colour: boolean;
   /** Columns of the terminal. */
   readonly width: number;
+  /** The command that starts a process for this pipeline. */
+  readonly start?: string;
 }
 
 const WIDTH_MIN = 40;
@@ -31,7 +34,7 @@ export function renderStatus(status: PipelineStatus, options: ViewOptions): stri
   const sections = [
     header(status),
     laneTable(status, width, options.colour),
-    troubles(status),
+    [...idleRows(status, options.start ?? 'lanegate run'), ...troubles(status)],
     footer(status),
   ];
   const rows = sections
@@ -162,6 +165,16 @@ function troubles(status: PipelineStatus): Row[] {
   ];
 }
 
+/** What is to be done waits for somebody who does it. */
+function idleRows({ workers, queue }: PipelineStatus, start: string): Row[] {
+  // While the queue does not answer, nobody knows who works.
+  if (workers.length > 0 || queue.waiting !== null) return [];
+  return [
+    { text: 'waiting: no worker runs, nothing is read or applied', style: 'yellow' },
+    { text: `  type: ${escapeControl(start)}`, whole: true, style: 'bold' },
+  ];
+}
+
 function waitingRows(who: string, waiting: Waiting, time: number): Row[] {
   const since = formatDuration(Math.max(0, time - waiting.sinceMs));
   return [
@@ -171,10 +184,8 @@ function waitingRows(who: string, waiting: Waiting, time: number): Row[] {
 }
 
 function stopRows(who: string, stop: Stopped): Row[] {
-  const key = stop.key === null ? '' : ` of key "${escapeControl(stop.key)}"`;
-  const place = `seq ${formatCount(stop.seq)} (${escapeControl(stop.position)})`;
   return [
-    { text: `stopped: ${who} at ${place}, ${escapeControl(stop.command)}${key}`, style: 'red' },
+    { text: `stopped: ${who} ${stopPlaceText(stop, formatCount)}`, style: 'red' },
     { text: `  reason: ${escapeControl(stop.reason)}` },
     { text: `  type: ${escapeControl(stop.hint)}`, whole: true, style: 'bold' },
   ];
@@ -199,7 +210,7 @@ function footer({ counters, workers }: PipelineStatus): Row[] {
   return [
     labelled('counters', [...always, ...rest].join(', ')),
     ...(unread ? [labelled('', 'see: lanegate errors', 'yellow')] : []),
-    ...(workers.length === 0 ? [labelled('workers', 'none: nothing is applied', 'yellow')] : []),
+    ...(workers.length === 0 ? [labelled('workers', 'none', 'yellow')] : []),
     ...workers.map((worker, index) => {
       const where = `${escapeControl(worker.id)} on ${escapeControl(worker.host)}, pid ${worker.pid}`;
       const lanes = worker.lanes.length === 0 ? '' : `, lanes ${ranges(worker.lanes)}`;

@@ -1,10 +1,12 @@
 import { waitUntilCaughtUp } from '../roles/caught-up.ts';
 import { sleep } from '../runtime/backoff.ts';
-import type { PipelineStatus, Stopped } from '../status.ts';
+import type { PipelineStatus } from '../status.ts';
 import type { CommandContext } from './context.ts';
 import { escapeControl, formatCount } from './format.ts';
 import { type OpenPipeline, withPipeline } from './open-pipeline.ts';
+import { startCommand } from './start-command.ts';
 import { renderStatus, type ViewOptions } from './status-view.ts';
+import { stopText } from './stop-text.ts';
 
 const REDRAW_MS = 1_000;
 const WIDTH_DEFAULT = 100;
@@ -74,20 +76,10 @@ function watcher(context: CommandContext): (current: PipelineStatus) => void {
   };
 }
 
-/** What stopped, why, and what to type. */
-export function stopText(place: string, stop: Stopped): string {
-  const key = stop.key === null ? '' : ` of key ${escapeControl(stop.key)}`;
-  const at = stop.position === '' ? '' : ` (${escapeControl(stop.position)})`;
-  return [
-    `stopped: ${place} at seq ${stop.seq}${at}, ${escapeControl(stop.command)}${key}: ${escapeControl(stop.reason)}`,
-    `  ${escapeControl(stop.hint)}`,
-    '',
-  ].join('\n');
-}
-
 function print(context: CommandContext, current: PipelineStatus): void {
   const { stdout, config } = context;
-  stdout.write(config.json ? `${JSON.stringify(current)}\n` : renderStatus(current, viewOf(context)));
+  const options = { ...viewOf(context), start: startCommand(config) };
+  stdout.write(config.json ? `${JSON.stringify(current)}\n` : renderStatus(current, options));
 }
 
 /** Colours and width of the terminal; plain and wide enough elsewhere. */

@@ -11,12 +11,21 @@ const LANE_LINGER_MS = 200;
 /** A FLUSHALL of a large target may block it for a while; a connection that died unnoticed blocks the gate as long. */
 const GATE_TIMEOUT_MS = 120_000;
 
+/** What decides, besides lanes and command table, which lanes a command needs. */
+export function routingPolicy(
+  config: Pick<Config, 'splitMultiKey' | 'publish' | 'scriptKeys' | 'allow' | 'deny'>,
+): Readonly<Record<string, unknown>> {
+  const { splitMultiKey, publish, scriptKeys, allow, deny } = config;
+  return { splitMultiKey, publish, scriptKeys, allow: [...allow].sort(), deny: [...deny].sort() };
+}
+
 /** How `run` and `worker` start a process from the configuration. */
 export function workerOptions(
   config: Config,
   parts: { queue: Endpoint; target: Endpoint; source: Source | undefined; log: Logger },
 ): WorkerOptions {
   const { splitMultiKey, publish, scriptKeys, allow, deny } = config;
+  const policy = routingPolicy(config);
   return {
     ...parts,
     name: config.name,
@@ -35,7 +44,7 @@ export function workerOptions(
       lanes: config.lanes,
       targetData: config.targetData,
       expiryGraceMs: config.expiryGraceMs,
-      policy: { splitMultiKey, publish, scriptKeys, allow: [...allow].sort(), deny: [...deny].sort() },
+      policy,
       classifier: { splitMultiKey, publish, scriptKeys, allow, deny },
       limits: {
         roundBytesMax: config.roundBytes,

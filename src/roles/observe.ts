@@ -32,7 +32,7 @@ export interface ObserverOptions {
 
 export interface Observation {
   readonly status: PipelineStatus;
-  /** Everything up to here is applied; computed at this look, and so newer than `status.lowWaterMark`. */
+  /** Everything up to here is applied, as computed at this look; the stored mark may be older. */
   readonly applied: { readonly seq: number; readonly position: Position } | undefined;
   /** The replies of everything applied are read, and what they said is recorded. */
   readonly accounted: boolean;

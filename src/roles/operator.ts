@@ -94,8 +94,9 @@ export class Operator {
     if (seq === 0 || !ofCommand) return { kind: 'no command', stop };
     const atMs = now();
     if (place.kind !== 'ingest') {
-      const { command, key, reason: cause } = stop.record;
-      const record = { place: stop.place, generation, seq, command, key, reason, cause, by, atMs };
+      const { position, command, key, reason: cause } = stop.record;
+      const what = { place: stop.place, generation, seq, position, command, key };
+      const record = { ...what, reason, cause, by, atMs };
       await records.deadLetter(record, await this.#bytesOf(stop));
     }
     await records.skip({ generation, seq, place: skipPlace(place), by, reason, atMs });

@@ -11,6 +11,7 @@ import type { Source } from '../sources/source.ts';
 import { ControlKeys, parseIdentity, parseMark } from '../target/control.ts';
 import type { FencedSession } from '../target/session.ts';
 import { ReplyError } from '../wire/replies.ts';
+import { connectionHint } from './connection-hint.ts';
 
 const QUEUE_VERSION_MIN = [6, 2] as const;
 
@@ -161,9 +162,9 @@ async function sourceFindings(
     const text = `the source ${source.display} answers, its log ends at ${position}`;
     return { id, findings: [{ level: 'ok', what: 'source', text, hint: '' }] };
   } catch (error) {
-    const hint =
-      error instanceof StopError ? error.hint : 'look whether --source names the right server and key';
-    const text = `the source ${source.display} cannot be read: ${safeMessage(error)}`;
+    const why = safeMessage(error);
+    const hint = error instanceof StopError ? error.hint : connectionHint('source', why);
+    const text = `the source ${source.display} cannot be read: ${why}`;
     const passes = !(error instanceof StopError);
     return { id: undefined, findings: [{ level: 'error', what: 'source', text, hint, passes }] };
   }

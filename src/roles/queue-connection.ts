@@ -3,6 +3,7 @@ import { queueConnection } from '../../queues/connection.ts';
 import type { Endpoint } from '../runtime/endpoint.ts';
 import { StopError } from '../runtime/errors.ts';
 import { safeMessage } from '../runtime/log.ts';
+import { connectionHint } from './connection-hint.ts';
 
 /**
  * A connection for commands that people wait for: it fails instead of hanging while the server is away, and comes back
@@ -28,9 +29,7 @@ export async function connectQueue(endpoint: Endpoint, connectionName: string): 
     redis.disconnect();
     const why = safeMessage(trouble ?? error);
     throw new StopError('QUEUE_UNREACHABLE', `the queue's Redis ${endpoint.display} cannot be used: ${why}`, {
-      hint: /NOAUTH|WRONGPASS/.test(why)
-        ? 'set LANEGATE_QUEUE_PASSWORD, or --queue-password-file'
-        : 'start it, or point --queue at the right server',
+      hint: connectionHint('queue', why),
       cause: error,
     });
   }

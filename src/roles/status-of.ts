@@ -95,7 +95,7 @@ export function statusOf(facts: Facts): PipelineStatus {
       backpressure: snapshot?.backpressure ?? false,
     },
     head: { seq: snapshot?.head ?? 0, position: snapshot?.position ?? null },
-    lowWaterMark: { seq: target.mark?.mark ?? 0, position: target.mark?.position ?? null },
+    lowWaterMark: markOf(target, journal),
     ...lagOf(facts, journal),
     lanes,
     gate: gateOf(queue),
@@ -110,9 +110,18 @@ export function holderOf({ journal, workers }: QueueFacts): Registration | undef
   return workers.find(({ id }) => id === journal?.snapshot.holder);
 }
 
+/** The stored mark is moved once in a while; what this look has found out by itself may be newer. */
+function markOf(target: TargetFacts, journal: JournalFacts | undefined): PipelineStatus['lowWaterMark'] {
+  const { mark } = target;
+  const applied = journal?.applied;
+  if (applied !== undefined && applied.seq >= (mark?.mark ?? 0)) return applied;
+  return { seq: mark?.mark ?? 0, position: mark?.position ?? null };
+}
+
 function stateOf(status: Omit<PipelineStatus, 'state'>): PipelineStatus['state'] {
-  const { lanes, gate, ingest, source, queue, target } = status;
+  const { lanes, gate, ingest, source, queue, target, workers } = status;
   if (ingest.stopped || gate.stopped || lanes.some((lane) => lane.stopped)) return 'stopped';
+  if (workers.length === 0) return 'waiting';
   const waits = [source.waiting, queue.waiting, target.waiting, ...lanes.map((lane) => lane.waiting)];
   return waits.some((wait) => wait !== null) ? 'waiting' : 'running';
 }

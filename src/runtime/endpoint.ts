@@ -44,12 +44,20 @@ export function parseEndpoint(option: string, text: string, secrets: EndpointSec
   const host = url.hostname.replace(/^\[|\]$/g, '');
   if (host === '') throw new ConfigurationError([`${option}: the URL names no host`]);
   const port = url.port === '' ? 6379 : Number(url.port);
+  const decoded = (part: string) => {
+    if (part === '') return undefined;
+    try {
+      return decodeURIComponent(part);
+    } catch {
+      throw new ConfigurationError([`${option}: user or password is not valid percent-encoding`]);
+    }
+  };
   const scheme = url.protocol.replace(/:$/, '');
   return {
     host,
     port,
-    username: secrets.username ?? (url.username === '' ? undefined : decodeURIComponent(url.username)),
-    password: secrets.password ?? (url.password === '' ? undefined : decodeURIComponent(url.password)),
+    username: secrets.username ?? decoded(url.username),
+    password: secrets.password ?? decoded(url.password),
     db: path === '' ? 0 : Number(path),
     tls: scheme.startsWith('rediss') ? tlsOptions(option, host, secrets) : undefined,
     display: `${scheme}://${url.hostname}:${port}${path === '' ? '' : `/${path}`}${url.search}`,

@@ -83,6 +83,10 @@ export class Sequencer {
   #inTransaction = false;
   /** What was left out of the transaction. Kept until its end: if it stops ingest, it is read again from its MULTI. */
   #letters: Letter[] = [];
+  /** A transaction that is left out as a whole: its one record, and where it begins in the entry. */
+  #leftOut: { readonly seq: number; readonly record: string; readonly start: number } | undefined;
+  #multiStart = 0;
+  #position = '';
 
   constructor(options: SequencerOptions) {
     this.#options = options;
@@ -119,6 +123,7 @@ export class Sequencer {
 
   *#entry(entry: Entry): Generator<SequencerStep, 'taken' | 'stopped'> {
     this.#origin = { buffer: entry.resp, db: entry.db, timeMs: entry.timeMs };
+    this.#position = entry.position;
     let taken = 0;
     // Where the round can end if this command is refused: in front of it, or of the MULTI that it is in.
     let safe = { taken: 0, seq: this.#seq };
@@ -152,6 +157,7 @@ export class Sequencer {
       if (!(error instanceof Stop)) throw error;
       this.#inTransaction = false;
       this.#letters = [];
+      this.#leftOut = undefined;
       this.#seq = safe.seq;
       const position = this.#options.positionInside(entry, Math.max(safe.taken, entry.skip));
       if (this.#seq > this.#headOfRound) yield this.#close(position);
@@ -262,6 +268,7 @@ export class Sequencer {
       this.#origin = { ...this.#origin, db: verdict.db };
     } else if (verdict.what === 'MULTI') {
       this.#inTransaction = true;
+      this.#multiStart = this.#scanner.start;
       this.#unit.begin(this.#seq, 'MULTI');
     } else {
       this.#endTransaction(verdict.what);
@@ -272,6 +279,16 @@ export class Sequencer {
     const unit = this.#unit;
     const count = this.#inTransaction ? unit.commands.count : 0;
     this.#inTransaction = false;
+    if (this.#leftOut !== undefined) {
+      const { seq, record, start } = this.#leftOut;
+      this.#leftOut = undefined;
+      this.#builder.deadLetter(
+        seq,
+        record,
+        Buffer.from(this.#origin.buffer.subarray(start, this.#scanner.end)),
+      );
+      return;
+    }
     for (const { seq, record, bytes } of this.#letters) this.#builder.deadLetter(seq, record, bytes);
     if (this.#letters.length > 0) this.#letters = [];
     if (what === 'DISCARD') {
@@ -284,10 +301,9 @@ export class Sequencer {
 
   /** False if it was refused. */
   #addToTransaction(origin: Origin, start: number, end: number, lanes: Lanes): boolean {
-    const max = this.#options.limits.transactionBytesMax;
-    if (this.#unit.bytes + end - start > max) {
-      const reason = `a MULTI ... EXEC of more than ${max} bytes (--transaction-bytes)`;
-      this.#refuseCommand('TRANSACTION_TOO_LARGE', reason);
+    if (this.#leftOut !== undefined) return false;
+    if (this.#unit.bytes + end - start > this.#options.limits.transactionBytesMax) {
+      this.#refuseTransaction();
       return false;
     }
     this.#unit.add(origin, start, end, this.#seq, lanes);
@@ -301,6 +317,27 @@ export class Sequencer {
     if (verdict.kind === 'context' && verdict.what === 'SELECT') this.#context(verdict);
   }
 
+  /** Under the number of its MULTI, and as a whole: half of a transaction is none. */
+  #refuseTransaction(): void {
+    const max = this.#options.limits.transactionBytesMax;
+    const poison: Poison = {
+      seq: this.#unit.first,
+      code: 'TRANSACTION_TOO_LARGE',
+      command: 'MULTI',
+      key: null,
+      reason: `a MULTI ... EXEC of more than ${max} bytes (--transaction-bytes takes a larger one)`,
+      position: this.#position,
+      // Up to its end, which is not reached yet.
+      bytes: Buffer.alloc(0),
+    };
+    const decision = this.#options.onPoison(poison);
+    if (decision.kind === 'stop') throw new Stop(poison);
+    this.#leftOut = { seq: poison.seq, record: decision.record, start: this.#multiStart };
+    // The one record holds these commands as well.
+    this.#letters = [];
+    this.#unit.begin(poison.seq, 'MULTI');
+  }
+
   #refuseCommand(code: string, reason: string, key?: Buffer): void {
     const { buffer, start, end } = this.#scanner;
     const command = formatKey(this.#scanner.arg(0)).toUpperCase();
@@ -308,8 +345,9 @@ export class Sequencer {
     this.#refuse({ code, command, key: shown, reason, bytes: Buffer.from(buffer.subarray(start, end)) });
   }
 
-  #refuse(poison: Omit<Poison, 'seq'>): void {
-    const full = { seq: this.#seq, ...poison };
+  #refuse(poison: Omit<Poison, 'seq' | 'position'>): void {
+    if (this.#leftOut !== undefined) return;
+    const full = { seq: this.#seq, position: this.#position, ...poison };
     const decision = this.#options.onPoison(full);
     if (decision.kind === 'stop') throw new Stop(full);
     const letter = { seq: full.seq, record: decision.record, bytes: full.bytes };

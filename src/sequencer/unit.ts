@@ -46,6 +46,8 @@ export interface Poison {
   readonly command: string;
   readonly key: string | null;
   readonly reason: string;
+  /** Of the entry that holds it. */
+  readonly position: string;
   /** The raw bytes, for the dead letter. */
   readonly bytes: Buffer;
 }

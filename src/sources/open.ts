@@ -1,6 +1,7 @@
 import type { RestoreRules } from '../rdb/rdb-log.ts';
 import type { EndpointSecrets } from '../runtime/endpoint.ts';
 import { ConfigurationError } from '../runtime/errors.ts';
+import { positionRules } from './positions.ts';
 import { parseLinkUrl } from './redis-link/url.ts';
 import { RedisLinkSource } from './redis-link.ts';
 import { parseStreamUrl } from './redis-stream/url.ts';
@@ -13,6 +14,8 @@ export interface OpenSourceOptions {
   readonly trimSource?: boolean;
   /** About how much a chunk weighs. */
   readonly chunkBytes?: number;
+  /** What to call the URL in a complaint. */
+  readonly option?: string;
   /** What is kept out of the URL. */
   readonly secrets?: EndpointSecrets;
   readonly onNotice?: (text: string) => void;
@@ -47,13 +50,44 @@ export function openSource(url: string, options: OpenSourceOptions): Source {
   if (open === undefined) {
     const known = Object.keys(SOURCES).join('://, ');
     const what = scheme === undefined ? 'not a URL' : `nothing reads ${scheme}://`;
-    throw new ConfigurationError([`--source: ${what}; there is ${known}://`]);
+    throw new ConfigurationError([`${options.option ?? '--source'}: ${what}; there is ${known}://`]);
   }
   return open(url, options);
 }
 
+/** What is wrong with a URL, and with a position for the source that it names. Connects to nothing. */
+export function sourceProblems(
+  url: string,
+  options: {
+    readonly option: string;
+    readonly secrets: EndpointSecrets;
+    readonly from: string | undefined;
+  },
+): { readonly url: readonly string[]; readonly from: readonly string[] } {
+  const { option, secrets, from } = options;
+  let kind: string | undefined;
+  const inUrl = problemsIn(() => {
+    kind = openSource(url, { name: 'default', option, secrets }).kind;
+  });
+  const inFrom = problemsIn(() => {
+    // Reading a position is all that it takes to compare it.
+    if (from !== undefined && from !== 'beginning' && from !== 'now') positionRules(kind)?.covers(from, from);
+  });
+  return { url: inUrl, from: inFrom };
+}
+
+function problemsIn(work: () => void): readonly string[] {
+  try {
+    work();
+    return [];
+  } catch (error) {
+    if (error instanceof ConfigurationError) return error.problems;
+    throw error;
+  }
+}
+
 function openRedisStream(url: string, options: OpenSourceOptions): Source {
-  const { key, endpoint } = parseStreamUrl('--source', url, options.secrets);
+  const { key, endpoint } = parseStreamUrl(options.option ?? '--source', url, options.secrets);
   return new RedisStreamSource({ ...options, endpoint, key });
 }
 

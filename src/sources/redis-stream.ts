@@ -154,6 +154,20 @@ export class RedisStreamSource implements Source {
     }
   }
 
+  async verify(position: Position): Promise<void> {
+    const place = parsePlace(position);
+    const connection = await Connection.open(this.#endpoint, { ...READING, name: `lanegate:${this.#name}` });
+    try {
+      const reader = new StreamReader(connection, this.#key);
+      const reading = await reader.behind(readThrough(place), { count: 1, wait: false });
+      this.#judge(place, reading, false);
+    } catch (error) {
+      throw this.#explain(error);
+    } finally {
+      connection.close();
+    }
+  }
+
   async acknowledge(position: Position): Promise<void> {
     const place = parsePlace(position);
     await this.#ask(async ({ redis }) => {

@@ -101,6 +101,11 @@ export interface Source {
   read(position: Position, signal: AbortSignal): AsyncIterable<readonly Entry[]>;
   /** The position inside an entry: behind its first `taken` commands. `entry` was yielded by `read`. */
   positionInside(entry: Entry, taken: number): Position;
+  /**
+   * Looks once whether everything behind `position` is still there. @throws StopError as `read` would.
+   * A source without it can tell only by reading.
+   */
+  verify?(position: Position): Promise<void>;
   /** Tells the source that everything up to `position` is durable at the target. Idempotent, may be repeated. */
   acknowledge(position: Position): Promise<void>;
   /** True iff `position` has everything that `head` has. */

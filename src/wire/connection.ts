@@ -331,8 +331,11 @@ function connected(
 }
 
 function codeOf(error: Error): string {
-  const { code } = error as NodeJS.ErrnoException;
-  return code ?? error.message;
+  const { code, reason } = error as NodeJS.ErrnoException & { readonly reason?: string };
+  // What TLS complains of has a code that says less than its text.
+  if (code === undefined || !/^(E[A-Z]+|EAI_\w+)$/.test(code) || code === 'EPROTO')
+    return reason ?? error.message;
+  return code;
 }
 
 function encodeCommands(commands: readonly (readonly Argument[])[]): Buffer {

@@ -61,7 +61,7 @@ describe('status', () => {
     await using bench = await Bench.start();
     const status = await bench.status();
     expect(status).toMatchObject({
-      state: 'running',
+      state: 'waiting',
       lanes: [],
       workers: [],
       head: { seq: 0, position: null },
@@ -133,7 +133,7 @@ describe('a command that the target refuses', () => {
     await bench.append('SET w secret', 'LPUSH w hidden', 'SET other 1');
     const wait = await bench.run('status', '--wait', '--timeout', '20');
     expect(wait.code).toBe(1);
-    expect(wait.stderr).toMatch(/stopped: lane \d at seq 2 .*LPUSH of key w: WRONGTYPE/);
+    expect(wait.stderr).toMatch(/stopped: lane \d at seq 2 .*LPUSH of key "w": WRONGTYPE/);
 
     const status = await bench.status();
     const lane = status.lanes.find(({ stopped }) => stopped !== null);
@@ -142,7 +142,7 @@ describe('a command that the target refuses', () => {
     const number = String(lane?.lane);
 
     const shown = await bench.run('lane', 'show', number);
-    expect(shown.stdout).toContain('LPUSH of key w: WRONGTYPE');
+    expect(shown.stdout).toContain('LPUSH of key "w": WRONGTYPE');
     expect(shown.stdout).toContain(`lanegate lane resume ${number}`);
     const errors = await bench.run('errors');
     expect(errors.stdout).toContain('divergences: 1\n');
@@ -173,7 +173,24 @@ describe('a command that the target refuses', () => {
     expect((await bench.run('status', '--wait', '--timeout', '20')).code).toBe(0);
     const { deadLetters } = JSON.parse((await bench.run('errors', '--json', '--values')).stdout);
     expect(deadLetters).toMatchObject([
-      { seq: 2, reason: 'seen by me', by: expect.stringContaining('@'), commands: ['LPUSH w hidden'] },
+      {
+        seq: 2,
+        position: expect.stringMatching(/^\d+-\d+.*\.\.\d+-\d+/),
+        reason: 'seen by me',
+        cause: expect.stringContaining('WRONGTYPE'),
+        by: expect.stringContaining('@'),
+        commands: ['LPUSH w hidden'],
+      },
+    ]);
+    expect((await bench.run('errors')).stdout).toMatch(
+      /lane:\d seq 2 \(\d+-\d+.*\), LPUSH of key w: seen by me \(by .*; it stood still for: WRONGTYPE/,
+    );
+    const again = await bench.run(...args);
+    expect([again.code, again.stderr]).toEqual([
+      1,
+      expect.stringMatching(
+        /^lanegate lane: lane \d is not stopped, it has applied through seq 2 of 2: nothing was skipped\n {2}nothing is stopped;/,
+      ),
     ]);
   });
 
@@ -185,8 +202,19 @@ describe('a command that the target refuses', () => {
     expect(wait.stderr).toContain('stopped: ingest at seq 2');
     const early = await bench.run('lane', 'skip', 'ingest', '--seq', '3', '--reason', 'x');
     expect(early.code).toBe(1);
+    expect(early.stderr).toContain('ingest is stopped at seq 2, not at seq 3: nothing was skipped');
+    const elsewhere = await bench.run('lane', 'skip', 'gate', '--seq', '2', '--reason', 'x');
+    expect([elsewhere.code, elsewhere.stderr]).toEqual([
+      1,
+      expect.stringContaining(
+        'the gate is not stopped, it is closed: nothing was skipped\n  stopped: ingest at seq 2;',
+      ),
+    ]);
     expect((await bench.run('lane', 'skip', 'ingest', '--seq', '2', '--reason', 'unknown')).code).toBe(0);
     expect((await bench.run('status', '--wait', '--timeout', '20')).code).toBe(0);
+    expect((await bench.run('errors')).stdout).toMatch(
+      /ingest seq 2 \(\d+-\d+@1\), NOSUCH: unknown \(by .*@.*; it stood still for: .*NOSUCH/i,
+    );
     expect(await bench.target.client().get('a')).toBe('2');
     const { deadLetters } = JSON.parse((await bench.run('errors', '--json')).stdout);
     expect(deadLetters).toMatchObject([{ place: 'ingest', seq: 2, reason: 'unknown' }]);
@@ -197,7 +225,7 @@ describe('a command that the target refuses', () => {
     await using _worker = await bench.worker();
     await bench.append('SET w 1', 'RENAME missing other', 'SET w 2');
     const wait = await bench.run('status', '--wait', '--timeout', '20');
-    expect(wait.stderr).toMatch(/at seq 2 .*RENAME of key missing: ERR no such key/);
+    expect(wait.stderr).toMatch(/at seq 2 .*RENAME of key "missing": ERR no such key/);
     expect((await bench.run('lane', 'resume', 'all')).code).toBe(0);
     expect((await bench.run('status', '--wait', '--timeout', '20')).code).toBe(0);
     expect(await bench.target.client().get('w')).toBe('2');
@@ -249,6 +277,11 @@ describe('check', () => {
   const findings = (result: CliResult) =>
     JSON.parse(result.stdout) as { level: string; what: string; text: string; hint: string }[];
 
+  const errorsOf = (result: CliResult) =>
+    findings(result)
+      .filter(({ level }) => level === 'error')
+      .map(({ what, text }) => [what, text]);
+
   test('passes on servers that are fit, and changes nothing', async () => {
     await using bench = await Bench.start();
     const result = await bench.run('check', '--json');
@@ -277,6 +310,45 @@ describe('check', () => {
     ]);
     const same = await lanegate(['check', '--json', ...args, '--queue', target.url]);
     expect(findings(same).map(({ text }) => text)).toContainEqual(expect.stringContaining('one server'));
+  });
+
+  test('of a pipeline that has begun it shows routing, stops and loss, and fails on each of them', async () => {
+    await using bench = await Bench.start();
+    const worker = await bench.worker();
+    await bench.append('SET a 1', 'SET b 1');
+    expect((await bench.run('status', '--wait', '--timeout', '20')).code).toBe(0);
+    const whole = await bench.run('check', '--json');
+    expect([whole.code, findings(whole).filter(({ level }) => level !== 'ok')]).toEqual([0, []]);
+    const texts = findings(whole).map(({ text }) => text);
+    expect(texts).toContainEqual(
+      expect.stringMatching(/^routing fingerprint [0-9a-f]{16}: the options given route as/),
+    );
+    expect(texts).toContainEqual(expect.stringMatching(/^the source holds everything behind \d+-\d+@1,/));
+
+    const other = await bench.run('check', '--json', '--no-split-multi-key');
+    expect([other.code, errorsOf(other)]).toEqual([
+      1,
+      [['pipeline', expect.stringMatching(/^routing fingerprint .* they route commands otherwise$/)]],
+    ]);
+
+    await bench.append('NOSUCH c');
+    expect((await bench.run('status', '--wait', '--timeout', '20')).code).toBe(1);
+    const stopped = await bench.run('check', '--json');
+    expect([stopped.code, errorsOf(stopped)]).toEqual([
+      1,
+      [['pipeline', expect.stringMatching(/^ingest is stopped at seq 3 \(.*\), NOSUCH: .*NOSUCH/i)]],
+    ]);
+
+    await worker.kill();
+    await bench.append('SET d 1');
+    const source = bench.source.client();
+    await source.xtrim('binlog', 'MAXLEN', 1);
+    const lost = await bench.run('check', '--json');
+    expect([lost.code, errorsOf(lost)[1]]).toEqual([
+      1,
+      ['source', expect.stringMatching(/^SOURCE_LOST: 1 entry of the stream/)],
+    ]);
+    expect((await bench.run('check')).stdout).toMatch(/^error +source +SOURCE_LOST/m);
   });
 
   test('refuses a target that is a replica or does not answer', async () => {

@@ -122,6 +122,66 @@ describe('complaints', () => {
     expect(problems).not.toContain('--target is missing');
   });
 
+  test('a source that nothing reads, a position that is none and bad servers are listed with all the rest', () => {
+    const argv = [
+      '--source',
+      'kafka://h/topic',
+      '--from',
+      'yesterday',
+      '--target',
+      'redis://h/x',
+      '--lanes',
+      'x',
+    ];
+    const problems = problemsOf('run', [...argv, '--queue', 'h:6379', '--nonsense']);
+    expect(problems).toEqual([
+      '--nonsense: unknown option',
+      expect.stringContaining('--lanes: must be a whole number'),
+      expect.stringContaining('--source: nothing reads kafka://'),
+      expect.stringContaining('--target: the path of the URL must be a database number'),
+      expect.stringContaining('--queue: must be a URL that begins with redis://'),
+    ]);
+    const env = { LANEGATE_SOURCE: 'redis-stream://h/0?kye=binlog', LANEGATE_FROM: 'yesterday' };
+    expect(problemsOf('run', ['--target', 'redis://h'], env)).toEqual([
+      'LANEGATE_SOURCE: the URL has ?kye=, but only ?key= is known',
+      'LANEGATE_SOURCE: the URL names no stream: add ?key=NAME',
+    ]);
+  });
+
+  test('a position is judged by the kind of its source', () => {
+    expect(problemsOf('run', [...URLS, '--from', 'yesterday'])).toEqual([
+      expect.stringMatching(/^--from: "yesterday" is not a position in a stream/),
+    ]);
+    for (const from of ['beginning', 'now', '1700000000000-3', '1700000000000-3@12'])
+      expect(problemsOf('run', [...URLS, '--from', from])).toEqual([]);
+  });
+
+  test('credentials that cannot be decoded are named, not shown', () => {
+    const problems = problemsOf('run', [
+      '--source',
+      'redis-stream://u:%zz@h?key=k',
+      '--target',
+      'redis://u:%zz@h',
+    ]);
+    expect(problems).toEqual([
+      '--source: user or password is not valid percent-encoding',
+      '--target: user or password is not valid percent-encoding',
+    ]);
+  });
+
+  test.each([
+    ['--taget', ', did you mean --target?'],
+    ['--tls-ca', ', did you mean --source-tls-ca or --target-tls-ca or --queue-tls-ca?'],
+    ['--no-split-multikey', ', did you mean --no-split-multi-key?'],
+    ['--retention', ''],
+    ['--foo', ''],
+    ['--xyz', ''],
+  ])('%s: unknown option%s', (flag, suggestion) => {
+    const problems = problemsOf('run', [...URLS, flag]);
+    expect(problems[0]).toContain(`${flag}: unknown option${suggestion}`);
+    if (suggestion === '' && flag !== '--retention') expect(problems[0]).not.toContain('mean');
+  });
+
   test('a flag of another command, one without its value and one given twice are refused', () => {
     expect(problemsOf('status', ['--board-port', '1'])).toEqual([
       '--board-port: not an option of `lanegate status`, but of run, board, demo',

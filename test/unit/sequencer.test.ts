@@ -161,7 +161,7 @@ describe('transactions', () => {
     const { steps } = run(sequencer({ limits }), [entry(1, lines)]);
     expect(steps).toMatchObject([
       { kind: 'round', round: { lastSeq: 1, position: '1:1' } },
-      { kind: 'poison', position: '1:1', poison: { seq: 5, code: 'TRANSACTION_TOO_LARGE' } },
+      { kind: 'poison', position: '1:1', poison: { seq: 2, code: 'TRANSACTION_TOO_LARGE' } },
     ]);
   });
 });
@@ -325,13 +325,34 @@ describe('poison', () => {
     expect(read(run(sequencer({ onPoison }), entries).rounds).dead).toEqual([]);
   });
 
-  test('of a transaction above the limit every command is applied or becomes a dead letter', () => {
+  test('a transaction above the limit is left out as a whole, as one dead letter, and every command keeps its number', () => {
     const limits = { roundBytesMax: 1e6, segmentBytesMax: 1e6, segmentGapMax: 1, transactionBytesMax: 60 };
-    const onPoison = () => ({ kind: 'drop' as const, record: '' });
-    const lines = ['MULTI', 'SET b 1', 'SET b 2', 'SET b 3', 'EXEC'];
-    const found = read(run(sequencer({ limits, onPoison }), [entry(1, lines)]).rounds);
-    expect(lanesOf(found)).toEqual({ 0: [['2 db0 SET b 1', '3 db0 SET b 2']] });
-    expect(found.dead.map(({ seq }) => seq)).toEqual([4]);
+    const asked: number[] = [];
+    const onPoison = ({ seq }: { seq: number }) => {
+      asked.push(seq);
+      return { kind: 'drop' as const, record: `left out at ${seq}` };
+    };
+    const lines = [
+      'MULTI',
+      'SHUTDOWN',
+      'SET b 1',
+      'SET b 2',
+      'SELECT 3',
+      'FLUSHALL',
+      'SET b 3',
+      'NOSUCH',
+      'EXEC',
+    ];
+    const after = ['SET b 4', 'MULTI', 'SET b 5', 'EXEC'];
+    const made = run(sequencer({ limits, onPoison }), [entry(1, ['SET b 0', ...lines, ...after])]);
+    const found = read(made.rounds);
+    // The SHUTDOWN in it was asked for before anybody could know how large the transaction is.
+    expect(asked).toEqual([3, 2]);
+    expect(lanesOf(found)).toEqual({ 0: [['1 db0 SET b 0', '11 db3 SET b 4', '13 db3 SET b 5']] });
+    expect(found.gates).toEqual([]);
+    const whole = entry(1, lines).resp.toString();
+    expect(found.dead).toEqual([{ seq: 2, record: 'left out at 2', commands: whole }]);
+    expect(made.seq).toBe(14);
   });
 });
 

@@ -51,12 +51,14 @@ function journal(
   };
 }
 
+const worker: Registration = { id: 'w1', host: 'h', pid: 7, roles: ['lanes'], lanes: [], atMs: NOW };
+
 function facts(queue: Partial<QueueFacts>, source: Partial<Facts['source']> = {}): Facts {
   const nothing = {
     journal: undefined,
     stops: new Map(),
     waits: new Map(),
-    workers: [],
+    workers: [worker],
     counters: {},
     paused: new Set<string>(),
   };
@@ -107,6 +109,25 @@ describe('the status', () => {
     expect(statusOf(unread)).toMatchObject({ lagEntries: 2, lagMs: 400 });
   });
 
+  test('waits while nobody works', () => {
+    const caughtUp = journal([view(0, 20)], [20]);
+    expect(statusOf(facts({ journal: caughtUp, workers: [] })).state).toBe('waiting');
+    const stops = new Map([['lane:0', stop]] as const);
+    expect(statusOf(facts({ journal: caughtUp, workers: [], stops })).state).toBe('stopped');
+  });
+
+  test('shows what is applied now, or the stored mark where that is further', () => {
+    const applied = { seq: 20, position: '5-0@5' };
+    const look = facts({ journal: { ...journal([view(0, 20)], [20]), applied } });
+    const stored = (mark: number) => {
+      const own = { generation: GENERATION, mark, position: 'stored', seq: mark, tails: [mark], timeMs: NOW };
+      return statusOf({ ...look, target: { ...look.target, mark: own } }).lowWaterMark;
+    };
+    expect(stored(12)).toEqual(applied);
+    expect(stored(25)).toEqual({ seq: 25, position: 'stored' });
+    expect(statusOf(facts({})).lowWaterMark).toEqual({ seq: 0, position: null });
+  });
+
   test('names the open gate and the lanes that have not reached it', () => {
     const header = `g ${GENERATION} 15 1 0 0 0 ${NOW} 1 0,1 10,12 - FLUSHDB 0`;
     const views = [
@@ -142,7 +163,7 @@ describe('the status', () => {
   test('a holder that is not alive holds nothing', () => {
     const alive: Registration = { id: 'w1', host: 'here', pid: 1, roles: ['ingest'], lanes: [], atMs: NOW };
     const begun = journal([view(0, 20)], [20]);
-    expect(statusOf(facts({ journal: begun })).ingest.holder).toBeNull();
+    expect(statusOf(facts({ journal: begun, workers: [] })).ingest.holder).toBeNull();
     expect(statusOf(facts({ journal: begun, workers: [alive] })).ingest.holder).toBe('w1');
   });
 

@@ -1,7 +1,10 @@
 import { describe, expect, test } from 'vitest';
 import { escapeControl, formatBytes, formatCount, formatDuration } from '../../src/commands/format.ts';
 import { ProgressMeter, renderProgress } from '../../src/commands/progress-view.ts';
+import { startCommand } from '../../src/commands/start-command.ts';
 import { renderStatus } from '../../src/commands/status-view.ts';
+import { stopPlaceText } from '../../src/commands/stop-text.ts';
+import { parseEndpoint } from '../../src/runtime/endpoint.ts';
 import { laneStatus, pipelineStatus, stopped } from '../support/pipeline-status.ts';
 
 const PLAIN = { colour: false, width: 100 };
@@ -77,7 +80,34 @@ describe('the status view', () => {
     );
     expect(text).toContain('12 gates, 7 retries, 2 divergences\n');
     expect(text).toContain('see: lanegate errors\n');
-    expect(text).toContain('workers   none: nothing is applied\n');
+    expect(text).toContain('workers   none\n');
+  });
+
+  test('says that no worker runs, and what to type', () => {
+    const start = startCommand({
+      name: 'p1',
+      source: 'redis-stream://ada:tiger@src:6379?key=binlog',
+      target: parseEndpoint('--target', 'redis://u:tiger@dst'),
+      queue: parseEndpoint('--queue', 'redis://jobs:7000'),
+    });
+    const typed =
+      "lanegate worker --name p1 --source 'redis-stream://src:6379?key=binlog' --target redis://dst:6379 --queue redis://jobs:7000";
+    expect(start).toBe(typed);
+    const idle = renderStatus(pipelineStatus({ state: 'waiting', workers: [] }), { ...PLAIN, start });
+    expect(idle).toContain('lanegate default: waiting\n');
+    expect(idle).toContain(`waiting: no worker runs, nothing is read or applied\n  type: ${typed}\n`);
+    expect(renderStatus(pipelineStatus(), { ...PLAIN, start })).not.toContain('type:');
+    const bare = { name: 'default', source: undefined, target: undefined, queue: undefined };
+    expect(startCommand(bare)).toBe('lanegate run --source URL --target URL');
+  });
+
+  test('a stop says where it is as far as that is known', () => {
+    const at = (changes: Parameters<typeof stopped>[0]) => stopPlaceText(stopped(changes));
+    expect(at({})).toBe('at seq 1287 (1712-4:2), LPUSH of key "cart:7"');
+    const lost = { seq: 0, position: '', command: 'SOURCE_LOST', key: null };
+    expect(at(lost)).toBe('before its first command, SOURCE_LOST');
+    expect(at({ ...lost, position: '0-0' })).toBe('at the beginning (0-0), SOURCE_LOST');
+    expect(at({ ...lost, seq: 7, position: 'unknown..unknown', command: '-' })).toBe('at seq 7');
   });
 
   test('lets no key, reason or worker name steer the terminal', () => {

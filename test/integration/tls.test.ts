@@ -1,0 +1,149 @@
+import { execFile } from 'node:child_process';
+import { mkdtemp, rm, writeFile } from 'node:fs/promises';
+import { createServer } from 'node:net';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { promisify } from 'node:util';
+import { afterAll, beforeAll, describe, expect, test } from 'vitest';
+import { lanegate, spawnLanegate } from '../support/cli.ts';
+import { RedisServer } from '../support/redis-server.ts';
+
+// Real servers that speak TLS and want a client certificate, signed by an authority that only we know.
+
+const run = promisify(execFile);
+const ROLES = ['SOURCE', 'TARGET', 'QUEUE'] as const;
+
+/** An authority with one certificate for 127.0.0.1 and one for clients. */
+class Authority {
+  readonly #folder: string;
+  readonly #name: string;
+
+  private constructor(folder: string, name: string) {
+    this.#folder = folder;
+    this.#name = name;
+  }
+
+  static async create(folder: string, name: string): Promise<Authority> {
+    const made = new Authority(folder, name);
+    const subject = ['-subj', `/CN=${name}`, '-days', '2'];
+    await made.#openssl('req', '-x509', ...made.#newKey('ca'), '-out', made.file('ca.crt'), ...subject);
+    await made.#sign('server', 'subjectAltName=IP:127.0.0.1,DNS:redis.test');
+    await made.#sign('client', 'extendedKeyUsage=clientAuth');
+    return made;
+  }
+
+  file(name: string): string {
+    return join(this.#folder, `${this.#name}-${name}`);
+  }
+
+  async #sign(who: string, extension: string): Promise<void> {
+    const extensions = this.file(`${who}.ext`);
+    await writeFile(extensions, `${extension}\n`);
+    const request = this.file(`${who}.csr`);
+    await this.#openssl('req', ...this.#newKey(who), '-out', request, '-subj', `/CN=${who}`);
+    const signer = ['-CA', this.file('ca.crt'), '-CAkey', this.file('ca.key'), '-CAcreateserial'];
+    const out = ['-out', this.file(`${who}.crt`), '-days', '2', '-extfile', extensions];
+    await this.#openssl('x509', '-req', '-in', request, ...signer, ...out);
+  }
+
+  #newKey(who: string): string[] {
+    return ['-newkey', 'rsa:2048', '-nodes', '-keyout', this.file(`${who}.key`)];
+  }
+
+  async #openssl(...args: string[]): Promise<void> {
+    await run('openssl', args);
+  }
+}
+
+async function freePort(): Promise<number> {
+  for (;;) {
+    const port = 10_000 + Math.floor(Math.random() * 6_000);
+    const free = await new Promise<boolean>((resolve) => {
+      const probe = createServer().once('error', () => resolve(false));
+      probe.listen(port, '127.0.0.1', () => probe.close(() => resolve(true)));
+    });
+    if (free) return port;
+  }
+}
+
+describe('TLS', () => {
+  let folder = '';
+  let ours: Authority;
+  let other: Authority;
+  const servers: RedisServer[] = [];
+  const env: Record<string, string> = {};
+
+  beforeAll(async () => {
+    folder = await mkdtemp(join(tmpdir(), 'lanegate-tls-'));
+    [ours, other] = await Promise.all([Authority.create(folder, 'ours'), Authority.create(folder, 'other')]);
+    for (const role of ROLES) {
+      const port = await freePort();
+      const files = ['--tls-cert-file', ours.file('server.crt'), '--tls-key-file', ours.file('server.key')];
+      const tls = ['--tls-port', `${port}`, ...files, '--tls-ca-cert-file', ours.file('ca.crt')];
+      const args = [...tls, '--tls-auth-clients', 'yes', '--appendonly', 'yes'];
+      servers.push(await RedisServer.start({ args }));
+      const [scheme, query] = role === 'SOURCE' ? ['rediss-stream', '?key=binlog'] : ['rediss', ''];
+      env[`LANEGATE_${role}`] = `${scheme}://127.0.0.1:${port}${query}`;
+      env[`LANEGATE_${role}_TLS_CA`] = ours.file('ca.crt');
+      env[`LANEGATE_${role}_TLS_CERT`] = ours.file('client.crt');
+      env[`LANEGATE_${role}_TLS_KEY`] = ours.file('client.key');
+    }
+  });
+
+  afterAll(async () => {
+    for (const server of servers) await server[Symbol.asyncDispose]();
+    await rm(folder, { recursive: true, force: true });
+  });
+
+  const findings = async (changes: Record<string, string>) => {
+    const { code, stdout } = await lanegate(['check', '--json'], { env: { ...env, ...changes } });
+    const all = JSON.parse(stdout) as { level: string; what: string; text: string; hint: string }[];
+    return { code, errors: all.filter(({ level }) => level === 'error') };
+  };
+
+  test('at all three servers, with client certificates: a binlog goes through, gates too', async () => {
+    await using worker = spawnLanegate(['worker', '--lanes', '4'], { env });
+    await worker.waitForLine(/ingest begins/);
+    const input = 'SET a 1\nSET b 1\nRENAME a c\nFLUSHDB\nSET key1 a3\n';
+    expect(await lanegate(['append'], { env, input })).toMatchObject({ code: 0, stderr: '' });
+    expect(await lanegate(['status', '--wait', '--timeout', '30'], { env })).toMatchObject({ code: 0 });
+    expect(await servers[1]?.client().get('key1')).toBe('a3');
+    expect(await servers[1]?.client().exists('a', 'b', 'c')).toBe(0);
+    expect(await findings({})).toEqual({ code: 0, errors: [] });
+    expect((await worker.kill('SIGTERM')).code).toBe(0);
+    expect(`${worker.stdout}${worker.stderr}`).not.toContain('PRIVATE KEY');
+  });
+
+  test.each(ROLES)(
+    'an authority that did not sign the certificate of the %s is refused, with the reason',
+    async (role) => {
+      const what = role.toLowerCase();
+      const { code, errors } = await findings({ [`LANEGATE_${role}_TLS_CA`]: other.file('ca.crt') });
+      expect(code).toBe(1);
+      expect(errors).toContainEqual({
+        level: 'error',
+        what,
+        text: expect.stringMatching(/certificate/),
+        hint: `name the authority that signed its certificate: --${what}-tls-ca FILE`,
+        ...(role === 'SOURCE' ? { passes: true } : {}),
+      });
+    },
+  );
+
+  test('a name that the certificate does not carry is refused, one that it carries is taken', async () => {
+    const named = (name: string) => findings({ LANEGATE_TARGET_TLS_SERVER_NAME: name });
+    expect(await named('redis.test')).toEqual({ code: 0, errors: [] });
+    const { code, errors } = await named('stranger.test');
+    expect([code, errors[0]?.hint]).toEqual([1, expect.stringContaining('--target-tls-server-name')]);
+  });
+
+  test('a server that wants a certificate and gets none, or gets no TLS at all, says so', async () => {
+    const none = await findings({ LANEGATE_TARGET_TLS_CERT: '', LANEGATE_TARGET_TLS_KEY: '' });
+    expect([none.code, none.errors[0]?.hint]).toEqual([1, expect.stringContaining('--target-tls-cert FILE')]);
+    const plain = await findings({ LANEGATE_TARGET: `rediss://127.0.0.1:${servers[1]?.port}` });
+    expect([plain.code, plain.errors[0]?.hint]).toEqual([
+      1,
+      expect.stringContaining('whether this port speaks TLS'),
+    ]);
+  });
+});
