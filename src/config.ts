@@ -165,9 +165,19 @@ export const options = z.object({
   }),
   dataDir: option(path().default('.lanegate'), {
     placeholder: 'DIR',
-    description: 'where the embedded queue server lives',
+    description: 'where the embedded queue server and the spool of a full sync live',
     everyday: true,
-    commands: STATE,
+    commands: PIPELINE,
+  }),
+  spoolMax: option(size(1024 ** 2, ANY_SIZE).default(16 * 1024 ** 3), {
+    placeholder: 'SIZE',
+    description: 'how much of a full sync, and of what follows it, may wait in --data-dir',
+    commands: APPLY,
+  }),
+  announcePort: option(port().default(0), {
+    placeholder: 'PORT',
+    description: 'port that a live source shows for this replica; 0 for none',
+    commands: APPLY,
   }),
   onPoison: option(choice(['stop', 'dead-letter']).default('stop'), {
     placeholder: 'WHAT',

@@ -12,7 +12,7 @@ import type { Stopped } from '../status.ts';
 import { FencedSession } from '../target/session.ts';
 import type { CommandContext } from './context.ts';
 import { escapeControl } from './format.ts';
-import { sourceOf } from './open-pipeline.ts';
+import { sourceOf } from './source-of.ts';
 import { stopPlaceText } from './stop-text.ts';
 import { routingPolicy } from './worker-options.ts';
 
@@ -31,7 +31,7 @@ export async function check(context: CommandContext): Promise<number> {
 async function findings(context: CommandContext, endpoint: Endpoint): Promise<Finding[]> {
   const { config } = context;
   const { name, from, lanes, targetData } = config;
-  const source = sourceOf(context);
+  const source = sourceOf(context.config, (text) => context.stderr.write(`lanegate: ${text}\n`));
   const queue = await openQueue(context);
   const target = await openTarget(name, endpoint);
   try {

@@ -9,9 +9,9 @@ import { connectQueue } from '../roles/queue-connection.ts';
 import type { Endpoint } from '../runtime/endpoint.ts';
 import { ConfigurationError } from '../runtime/errors.ts';
 import { packageVersion } from '../runtime/package.ts';
-import { openSource } from '../sources/open.ts';
 import type { Source } from '../sources/source.ts';
 import type { CommandContext } from './context.ts';
+import { sourceOf } from './source-of.ts';
 
 /** A pipeline as a command sees it from outside. */
 export interface OpenPipeline {
@@ -31,7 +31,7 @@ export async function withPipeline<T>(
   work: (pipeline: OpenPipeline) => Promise<T>,
 ): Promise<T> {
   const { config } = context;
-  const source = sourceOf(context);
+  const source = sourceOf(context.config, (text) => context.stderr.write(`lanegate: ${text}\n`));
   let queues: QueueSet | undefined;
   const redis = await connectQueue(await locateQueue(context), `lanegate:${config.name}:cli`);
   const journal = new Journal(config.name, redis);
@@ -65,15 +65,6 @@ export async function locateQueue({ config }: CommandContext): Promise<Endpoint>
     '--queue is missing (or LANEGATE_QUEUE, or queue in the file of --config), ' +
       `and no embedded queue server runs in ${config.dataDir} (--data-dir)`,
   ]);
-}
-
-export function sourceOf({ config, stderr }: CommandContext): Source | undefined {
-  if (config.source === undefined) return undefined;
-  return openSource(config.source, {
-    name: config.name,
-    secrets: config.sourceSecrets,
-    onNotice: (text) => stderr.write(`lanegate: ${text}\n`),
-  });
 }
 
 /** `user@host`, for what is kept with a decision. */

@@ -13,7 +13,7 @@ import { ControlKeys } from '../target/control.ts';
 import { FencedSession } from '../target/session.ts';
 import type { CommandContext } from './context.ts';
 import { formatCount } from './format.ts';
-import { sourceOf } from './open-pipeline.ts';
+import { sourceOf } from './source-of.ts';
 
 const SCAN_COUNT = 1_000;
 const TIMEOUT_MS = 10_000;
@@ -65,7 +65,7 @@ async function withPlaces(
   work: (places: Places) => Promise<number>,
 ): Promise<number> {
   const { config, log } = context;
-  const source = sourceOf(context);
+  const source = sourceOf(context.config, (text) => context.stderr.write(`lanegate: ${text}\n`));
   const closers: (() => Promise<unknown>)[] = [async () => source?.close()];
   try {
     const session = await openTarget(config.name, target);

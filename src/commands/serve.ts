@@ -17,10 +17,10 @@ import type { Endpoint } from '../runtime/endpoint.ts';
 import { ConfigurationError } from '../runtime/errors.ts';
 import type { Logger } from '../runtime/log.ts';
 import { packageVersion } from '../runtime/package.ts';
-import { openSource } from '../sources/open.ts';
 import type { Source } from '../sources/source.ts';
 import type { CommandContext } from './context.ts';
 import { ProgressMeter, renderProgress } from './progress-view.ts';
+import { sourceOf } from './source-of.ts';
 import { stopText } from './stop-text.ts';
 import { workerOptions } from './worker-options.ts';
 
@@ -36,7 +36,7 @@ export interface ServeOptions {
 
 export async function serve(context: CommandContext, options: ServeOptions): Promise<number> {
   const { config, log, signal } = context;
-  const source = options.work ? sourceOf(config, log) : undefined;
+  const source = options.work ? sourceOf(config, (text) => log.warn(text)) : undefined;
   const redis = new Redis(queueConnection(options.queue, `lanegate:${config.name}:status`));
   // The worker's own connection says what is wrong with the queue; the board alone says it through its status.
   redis.on('error', (err: Error) => log.debug({ err }, 'status connection'));
@@ -70,18 +70,6 @@ export async function serve(context: CommandContext, options: ServeOptions): Pro
     await source?.close();
     redis.disconnect();
   }
-}
-
-function sourceOf(config: Config, log: Logger): Source | undefined {
-  if (config.source === undefined) return undefined;
-  return openSource(config.source, {
-    name: config.name,
-    trimSource: config.trimSource,
-    // A chunk of the source makes a round.
-    chunkBytes: config.roundBytes,
-    secrets: config.sourceSecrets,
-    onNotice: (text) => log.warn(text),
-  });
 }
 
 async function startWorker(
