@@ -294,7 +294,8 @@ function connected(
 function codeOf(error: Error): string {
   const { code, reason } = error as NodeJS.ErrnoException & { readonly reason?: string };
   // What TLS complains of has a code that says less than its text.
-  if (code === undefined || !/^(E[A-Z]+|EAI_\w+)$/.test(code) || code === 'EPROTO') return reason ?? error.message;
+  if (code === undefined || !/^(E[A-Z]+|EAI_\w+)$/.test(code) || code === 'EPROTO')
+    return reason ?? error.message;
   return code;
 }
 

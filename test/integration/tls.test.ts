@@ -141,6 +141,9 @@ describe('TLS', () => {
     const none = await findings({ LANEGATE_TARGET_TLS_CERT: '', LANEGATE_TARGET_TLS_KEY: '' });
     expect([none.code, none.errors[0]?.hint]).toEqual([1, expect.stringContaining('--target-tls-cert FILE')]);
     const plain = await findings({ LANEGATE_TARGET: `rediss://127.0.0.1:${servers[1]?.port}` });
-    expect([plain.code, plain.errors[0]?.hint]).toEqual([1, expect.stringContaining('whether this port speaks TLS')]);
+    expect([plain.code, plain.errors[0]?.hint]).toEqual([
+      1,
+      expect.stringContaining('whether this port speaks TLS'),
+    ]);
   });
 });
