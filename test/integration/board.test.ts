@@ -190,7 +190,7 @@ describe('the board', () => {
     await using readOnly = await locked();
     await using writable = await locked({ write: true });
     const retry = async (url: string, headers: Record<string, string>) => {
-      const path = `${url}/api/queues/lane-0/${job.id}/retry/failed`;
+      const path = `${url}/api/queues/lane-0/${job.id}/retry`;
       const { status } = await fetch(path, { method: 'PUT', headers });
       return [status, await job.getState()];
     };
