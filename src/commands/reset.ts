@@ -165,9 +165,12 @@ async function confirmed({ config, stdin, stderr, signal }: CommandContext): Pro
   }
   const terminal = createInterface({ input: stdin, output: stderr });
   try {
-    const answer = await terminal.question(`type the pipeline's name (${config.name}) to remove it: `, {
-      signal,
+    const question = `type the pipeline's name (${config.name}) to remove it: `;
+    // Ctrl-D and Ctrl-C end the dialogue; the question alone would then wait for ever.
+    const ended = new Promise<string>((resolve) => {
+      terminal.once('close', () => resolve(''));
     });
+    const answer = await Promise.race([terminal.question(question, { signal }), ended]);
     return answer.trim() === config.name;
   } finally {
     terminal.close();

@@ -48,6 +48,7 @@ export async function waitUntilCaughtUp(options: CaughtUpOptions): Promise<Caugh
     const observation = await observer.observe();
     const { status } = observation;
     onStatus?.(status);
+    if (goal !== undefined && !isComparable(observation, goal, source)) goal = undefined;
     goal ??= source === undefined ? reports.head(observation.holder) : await headOf(source);
     const stop = firstStop(status);
     if (stop !== undefined) return { kind: 'stopped', ...stop, status };
@@ -89,6 +90,11 @@ class HolderReports {
     // The first one that we saw counts as made before we began.
     return this.#seen.size > REPORTS_MIN ? (holder.ingest.headPosition ?? undefined) : undefined;
   }
+}
+
+function isComparable({ applied, status }: Observation, goal: Position, source: Source | undefined): boolean {
+  const rules = source ?? positionRules(status.source.kind ?? undefined);
+  return applied === undefined || (rules?.comparable?.(applied.position, goal) ?? true);
 }
 
 function reached(

@@ -1,14 +1,18 @@
-import { coversPlace as coversLinkPlace } from './redis-link/position.ts';
+import { areOfOneHistory, coversPlace as coversLinkPlace } from './redis-link/position.ts';
 import { coversPlace, entriesBetween } from './redis-stream/position.ts';
 import type { Source } from './source.ts';
 
 /** What can be said of two positions without a connection to their source. */
-export type PositionRules = Pick<Source, 'covers' | 'entriesBehind'>;
+export type PositionRules = Pick<Source, 'covers' | 'comparable' | 'entriesBehind'>;
 
 const RULES: Readonly<Record<string, PositionRules>> = {
   'redis-stream': { covers: coversPlace, entriesBehind: entriesBetween },
   // A link cannot count commands that it has not read.
-  'redis-link': { covers: coversLinkPlace, entriesBehind: () => undefined },
+  'redis-link': {
+    covers: coversLinkPlace,
+    comparable: areOfOneHistory,
+    entriesBehind: () => undefined,
+  },
 };
 
 /** By the kind that stands before the colon of a source's identity. */

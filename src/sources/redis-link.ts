@@ -20,6 +20,7 @@ import { CommandCutter } from './redis-link/cutter.ts';
 import type { Link } from './redis-link/link.ts';
 import { placeOfNow } from './redis-link/now.ts';
 import {
+  areOfOneHistory,
   coversPlace,
   formatSnapshot,
   formatStream,
@@ -175,6 +176,10 @@ export class RedisLinkSource implements Source {
 
   covers(position: Position, head: Position): boolean {
     return coversPlace(position, head);
+  }
+
+  comparable(position: Position, head: Position): boolean {
+    return areOfOneHistory(position, head);
   }
 
   entriesBehind(): undefined {

@@ -110,6 +110,8 @@ export interface Source {
   acknowledge(position: Position): Promise<void>;
   /** True iff `position` has everything that `head` has. */
   covers(position: Position, head: Position): boolean;
+  /** False when the source's log has been named anew since `head`, which must be asked for again; absent: never. */
+  comparable?(position: Position, head: Position): boolean;
   /** Entries between `position` and `head`; undefined when the source cannot count them. */
   entriesBehind(position: Position, head: Position): number | undefined;
   /** When the source ran the first entry behind `position`, ms since 1970; undefined when there is none. */

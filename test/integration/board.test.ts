@@ -172,6 +172,35 @@ describe('the board', () => {
     await queues.named('lane-0').resume();
   });
 
+  test('a failed job is tried again through the page: 401 without the password, 405 without --board-write', async () => {
+    const lane = queues.named('lane-0');
+    const job = await lane.add('apply', { from: 1, to: 9 });
+    const worker = new Worker(
+      'lane-0',
+      async () => {
+        throw new Error('refused');
+      },
+      {
+        prefix: '{lanegate-default}',
+        connection: { host: '127.0.0.1', port: redis.port, maxRetriesPerRequest: null },
+      },
+    );
+    await new Promise((resolve) => worker.once('failed', resolve));
+    await worker.close();
+    await using readOnly = await locked();
+    await using writable = await locked({ write: true });
+    const retry = async (url: string, headers: Record<string, string>) => {
+      const path = `${url}/api/queues/lane-0/${job.id}/retry`;
+      const { status } = await fetch(path, { method: 'PUT', headers });
+      return [status, await job.getState()];
+    };
+    expect(await retry(writable.url, {})).toEqual([401, 'failed']);
+    expect(await retry(readOnly.url, LOGIN)).toEqual([405, 'failed']);
+    const [status, state] = await retry(writable.url, { ...LOGIN, origin: writable.url });
+    expect([[200, 204].includes(Number(status)), state]).toEqual([true, 'waiting']);
+    await lane.drain();
+  });
+
   test('asks for the password everywhere but at the probes', async () => {
     await using server = await locked();
     for (const path of [

@@ -220,6 +220,33 @@ describe('a command that the target refuses', () => {
     expect(deadLetters).toMatchObject([{ place: 'ingest', seq: 2, reason: 'unknown' }]);
   });
 
+  test('a MULTI above --transaction-bytes is skipped as a whole, and what follows keeps its numbers', async () => {
+    await using bench = await Bench.start();
+    await using _worker = await bench.worker('--transaction-bytes', '1024');
+    const large = 'x'.repeat(700);
+    await bench.append(
+      'SET a 1',
+      'MULTI',
+      `SET big1 ${large}`,
+      `SET big2 ${large}`,
+      'FLUSHALL',
+      'EXEC',
+      'SET b 1',
+    );
+    const wait = await bench.run('status', '--wait', '--timeout', '20');
+    expect(wait.stderr).toContain('stopped: ingest at seq 2 ');
+    expect(wait.stderr).toContain('MULTI: a MULTI ... EXEC of more than 1024 bytes');
+    const args = ['lane', 'skip', 'ingest', '--seq', '2', '--reason', 'too large'];
+    expect((await bench.run(...args)).code).toBe(0);
+    expect((await bench.run('status', '--wait', '--timeout', '20')).code).toBe(0);
+    expect(await bench.target.client().mget('a', 'big1', 'b')).toEqual(['1', null, '1']);
+    expect(await bench.status()).toMatchObject({ head: { seq: 7 }, counters: { deadLettered: 1 } });
+    const { deadLetters } = JSON.parse((await bench.run('errors', '--json', '--values')).stdout);
+    expect(deadLetters).toMatchObject([{ seq: 2, command: 'MULTI', reason: 'too large' }]);
+    const whole = ['MULTI', `SET big1 ${large}`, `SET big2 ${large}`, 'FLUSHALL', 'EXEC'];
+    expect(deadLetters[0].commands).toEqual(whole);
+  });
+
   test('a gate that failed is shown with its lanes, and resume all goes on', async () => {
     await using bench = await Bench.start();
     await using _worker = await bench.worker();

@@ -72,6 +72,14 @@ export function coversPlace(position: Position, head: Position): boolean {
   return sharesHistory(at, end) && at.offset >= end.offset;
 }
 
+/** False when a head of another history can tell nothing of a position: a server names its history anew with its first replica. */
+export function areOfOneHistory(position: Position, head: Position): boolean {
+  const at = parsePlace(position);
+  const end = parsePlace(head);
+  if (at.kind === 'wanted' || end.kind !== 'stream') return true;
+  return sharesHistory(at, end);
+}
+
 /** Whether `at` lies in the history that ends at `end`. */
 function sharesHistory(at: Point, end: StreamPlace): boolean {
   if (at.replid === end.replid) return true;
