@@ -71,7 +71,7 @@ export const options = z.object({
   }),
   source: option(text().optional(), {
     placeholder: 'URL',
-    description: 'log to read: redis-stream://[user@]host:port[/db]?key=binlog',
+    description: 'log to read: redis-stream://[user@]host:port[/db]?key=binlog, pika-binlog:///dir',
     everyday: true,
     commands: [...PIPELINE, 'append'],
   }),
@@ -178,6 +178,16 @@ export const options = z.object({
     description: 'trim the source stream up to what is applied, never past another group',
     commands: APPLY,
   }),
+  dbMap: option(
+    list('must be databases and numbers such as db0=0,db1=1', (item) =>
+      /^[\w.-]{1,24}=\d{1,5}$/.test(item) ? item : undefined,
+    ).default([]),
+    {
+      placeholder: 'LIST',
+      description: "database of the target for each of Pika's; default: the same number",
+      commands: PIPELINE,
+    },
+  ),
   splitMultiKey: option(toggle().default(true), {
     description: 'split MSET, DEL, UNLINK and TOUCH into their lanes',
     commands: CLASSIFY,

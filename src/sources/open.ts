@@ -1,5 +1,8 @@
 import type { EndpointSecrets } from '../runtime/endpoint.ts';
 import { ConfigurationError } from '../runtime/errors.ts';
+import { parseDatabaseMap } from './pika-binlog/databases.ts';
+import { parseBinlogUrl } from './pika-binlog/url.ts';
+import { PikaBinlogSource } from './pika-binlog.ts';
 import { parseStreamUrl } from './redis-stream/url.ts';
 import { RedisStreamSource } from './redis-stream.ts';
 import type { Source } from './source.ts';
@@ -10,6 +13,8 @@ export interface OpenSourceOptions {
   readonly trimSource?: boolean;
   /** About how much a chunk weighs. */
   readonly chunkBytes?: number;
+  /** `name=number`: which of Pika's databases goes where. */
+  readonly dbMap?: readonly string[];
   /** What is kept out of the URL. */
   readonly secrets?: EndpointSecrets;
   readonly onNotice?: (text: string) => void;
@@ -21,6 +26,7 @@ type Open = (url: string, options: OpenSourceOptions) => Source;
 const SOURCES: Readonly<Record<string, Open>> = {
   'redis-stream': openRedisStream,
   'rediss-stream': openRedisStream,
+  'pika-binlog': openPikaBinlog,
 };
 
 /**
@@ -41,4 +47,9 @@ export function openSource(url: string, options: OpenSourceOptions): Source {
 function openRedisStream(url: string, options: OpenSourceOptions): Source {
   const { key, endpoint } = parseStreamUrl('--source', url, options.secrets);
   return new RedisStreamSource({ ...options, endpoint, key });
+}
+
+function openPikaBinlog(url: string, options: OpenSourceOptions): Source {
+  const map = parseDatabaseMap(options.dbMap ?? []);
+  return new PikaBinlogSource({ ...options, ...parseBinlogUrl('--source', url), map });
 }
