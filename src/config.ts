@@ -103,7 +103,7 @@ export const options = z.object({
     placeholder: 'WHERE',
     description: 'beginning (default), now or a position; counts at the first start',
     everyday: true,
-    commands: ['run', 'worker', 'check'],
+    commands: ['run', 'worker', 'check', 'pika-binlog'],
   }),
   until: option(choice(['caught-up']).optional(), {
     placeholder: 'caught-up',
@@ -282,7 +282,7 @@ export const options = z.object({
   json: option(toggle().default(false), {
     description: 'print JSON',
     everyday: true,
-    commands: ['status', 'lane', 'errors', 'check', 'explain', 'demo'],
+    commands: ['status', 'lane', 'errors', 'check', 'explain', 'pika-binlog', 'demo'],
   }),
   watch: option(toggle().default(false), {
     description: 'draw it again every second',
@@ -303,7 +303,7 @@ export const options = z.object({
   values: option(toggle().default(false), {
     description: 'show the arguments of commands, not only their names and keys',
     everyday: true,
-    commands: ['errors'],
+    commands: ['errors', 'pika-binlog'],
   }),
   yes: option(toggle().default(false), {
     description: 'do not ask',

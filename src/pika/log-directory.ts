@@ -26,8 +26,10 @@ const MANIFEST = 'manifest';
 /** What counts of it; Pika maps 64 KiB. */
 const MANIFEST_BYTES = 24;
 
-export function isLogFileName(name: string): boolean {
-  return FILE_NAME.test(name);
+/** Of a binlog file's name; undefined if it is none. */
+export function filenumOf(name: string): number | undefined {
+  const [, digits] = FILE_NAME.exec(name) ?? [];
+  return digits === undefined ? undefined : Number(digits);
 }
 
 export function logFilePath(dir: string, filenum: number): string {
@@ -38,30 +40,30 @@ export function comparePlaces(a: LogPlace, b: LogPlace): number {
   return a.filenum - b.filenum || a.offset - b.offset;
 }
 
-/** Undefined if the directory holds no binlog. @throws StopError */
-export async function openLogDirectory(dir: string): Promise<LogDirectory | undefined> {
+/** Undefined if the directory holds no binlog, or not the only file that is asked for. @throws StopError */
+export async function openLogDirectory(dir: string, only?: number): Promise<LogDirectory | undefined> {
   const names = await readdir(dir);
   const files = names
-    .flatMap((name) => FILE_NAME.exec(name)?.[1] ?? [])
-    .map(Number)
+    .flatMap((name) => filenumOf(name) ?? [])
+    .filter((filenum) => only === undefined || filenum === only)
     .sort((a, b) => a - b);
   const last = files.at(-1);
   if (last === undefined) return undefined;
-  const end = names.includes(MANIFEST) ? await readManifest(dir, files) : undefined;
-  if (end !== undefined) return { dir, files, end, tornAt: undefined };
+  const end = names.includes(MANIFEST) ? await readManifest(dir) : undefined;
+  if (end !== undefined && files.includes(end.filenum)) return { dir, files, end, tornAt: undefined };
+  if (end !== undefined && only === undefined)
+    throw missing(dir, end.filenum, 'the manifest says that the writer is in it');
   const { offset, torn } = await scanEnd(dir, last);
   return { dir, files, end: { filenum: last, offset }, tornAt: torn ? offset : undefined };
 }
 
 /** Filenum u32, offset u64, logic id u64, term u32, little-endian. */
-async function readManifest(dir: string, files: readonly number[]): Promise<LogPlace> {
+async function readManifest(dir: string): Promise<LogPlace> {
   const path = join(dir, MANIFEST);
   const bytes = await readFile(path);
   if (bytes.length < MANIFEST_BYTES)
     throw malformed(path, bytes.length, `${MANIFEST_BYTES} bytes of a manifest`);
-  const filenum = bytes.readUInt32LE(0);
-  if (!files.includes(filenum)) throw missing(dir, filenum, 'the manifest says that the writer is in it');
-  return { filenum, offset: uint64At(bytes, 4) };
+  return { filenum: bytes.readUInt32LE(0), offset: uint64At(bytes, 4) };
 }
 
 /** Where the whole items of a file end that nothing is said of. A crash may leave the header of an item without the rest. */

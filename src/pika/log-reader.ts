@@ -1,7 +1,7 @@
 import type { FileHandle } from 'node:fs/promises';
 import { BlockError, type BlockItem, BlockReader } from './block-reader.ts';
-import { explainBlock, type LogDirectory, type LogPlace, logFilePath, openLogFile } from './log-directory.ts';
 import { decodeItem, ItemError, type PikaItem } from './item.ts';
+import { explainBlock, type LogDirectory, type LogPlace, logFilePath, openLogFile } from './log-directory.ts';
 
 export interface LogItem {
   readonly filenum: number;

@@ -61,7 +61,9 @@ export class PikaBinlogSource implements Source {
     const databases = await this.#open();
     if (from === 'now') return this.head();
     if (from === 'beginning') {
-      const start = databases.map(({ name, log }) => placeOf(name, { filenum: log.files[0] as number, offset: 0 }));
+      const start = databases.map(({ name, log }) =>
+        placeOf(name, { filenum: log.files[0] as number, offset: 0 }),
+      );
       return { position: formatVector(this.#ended(start, databases)) };
     }
     const [only] = databases;
@@ -161,7 +163,9 @@ export class PikaBinlogSource implements Source {
     for (const { log } of databases) {
       if (log.tornAt === undefined) continue;
       const path = logFilePath(log.dir, log.end.filenum);
-      onNotice?.(`${path}:${log.tornAt}: what follows is no whole item and is left out (there is no manifest beside it)`);
+      onNotice?.(
+        `${path}:${log.tornAt}: what follows is no whole item and is left out (there is no manifest beside it)`,
+      );
     }
     return databases;
   }
@@ -191,7 +195,10 @@ export class PikaBinlogSource implements Source {
   /** Of several databases the position says where reading ends. */
   #ended(vector: Vector, databases: readonly LogDatabase[]): Vector {
     if (databases.length === 1) return vector;
-    return vector.map((place, i) => ({ ...place, until: place.until ?? (databases[i] as LogDatabase).log.end }));
+    return vector.map((place, i) => ({
+      ...place,
+      until: place.until ?? (databases[i] as LogDatabase).log.end,
+    }));
   }
 
   /** @throws StopError if the files end before the position */

@@ -15,10 +15,11 @@ const PING = encodeCommand(['PING']);
 export interface BatchedItem {
   /** Database at the target. */
   readonly db: number;
-  /** Undefined: bytes that are no item; then `malformed` says why. */
+  /** Undefined: bytes that are no item. */
   readonly item: PikaItem | undefined;
+  /** Why they are none. */
   readonly malformed: string | undefined;
-  /** For the dead letter. */
+  /** The whole item, for the dead letter. */
   readonly bytes: Buffer;
 }
 
@@ -49,17 +50,17 @@ export class EntryBatch<P> {
 
   /** `before` and `after`: the places around the item. */
   add({ db, item, malformed, bytes }: BatchedItem, before: P, after: P): void {
-    const why = malformed ?? (item === undefined ? 'no item' : undefined);
-    if (item === undefined || why !== undefined) {
-      this.#alone({ db, resp: bytes, why: why ?? 'no item', timeMs: this.#timeMs }, before, after);
+    if (item === undefined) {
+      this.#alone({ db, resp: bytes, timeMs: this.#timeMs, malformed }, before, after);
       return;
     }
     const timeMs = item.execTimeS * 1000;
     const translation = translateItem(item);
     if (translation.kind === 'cannot') {
-      const key = translation.key === undefined ? '' : ` ${formatKey(translation.key)}`;
-      const text = `${translation.command}${key}: ${translation.why}`;
-      this.#alone({ db, resp: item.resp, why: text, timeMs }, before, after);
+      const { command, why } = translation;
+      const key = translation.key === undefined ? null : formatKey(translation.key);
+      const refused = { code: 'NOT_CARRIED', command, key };
+      this.#alone({ db, resp: item.resp, timeMs, malformed: why, refused }, before, after);
       return;
     }
     if (this.#db !== db || this.#bytes >= ENTRY_BYTES) this.#close();
@@ -81,15 +82,10 @@ export class EntryBatch<P> {
     return entries;
   }
 
-  #alone(
-    what: { db: number; resp: Buffer; why: string; timeMs: number },
-    before: P,
-    after: P,
-  ): void {
+  /** An entry that takes one seq, and is refused there. */
+  #alone(entry: Omit<Entry, 'position' | 'skip'>, before: P, after: P): void {
     this.#close();
-    const { db, resp, why: malformed, timeMs } = what;
-    const position = this.#format(after);
-    this.#push({ position, resp, skip: 0, db, timeMs, malformed, places: [before, after] });
+    this.#push({ ...entry, position: this.#format(after), skip: 0, places: [before, after] });
   }
 
   #close(): void {

@@ -1,6 +1,6 @@
 import { readdir } from 'node:fs/promises';
 import { basename, join, resolve } from 'node:path';
-import { isLogFileName, type LogDirectory, openLogDirectory } from '../../pika/log-directory.ts';
+import { filenumOf, type LogDirectory, openLogDirectory } from '../../pika/log-directory.ts';
 import { ConfigurationError, StopError } from '../../runtime/errors.ts';
 
 /** Pika has db0 to db7. */
@@ -30,7 +30,8 @@ export function parseDatabaseMap(items: readonly string[]): ReadonlyMap<string, 
   const problems: string[] = [];
   for (const item of items) {
     const [, name, db] = MAPPED.exec(item) ?? [];
-    if (name === undefined) problems.push(`--db-map: must be such as db0=0,db1=1, not ${JSON.stringify(item)}`);
+    if (name === undefined)
+      problems.push(`--db-map: must be such as db0=0,db1=1, not ${JSON.stringify(item)}`);
     else if (map.has(name)) problems.push(`--db-map: names ${name} twice`);
     else map.set(name, Number(db));
   }
@@ -55,15 +56,25 @@ export async function openDatabases({ dir, only, map }: DatabaseChoice): Promise
   const names = found.map(({ name }) => name);
   const absent = [...new Set([...(only ?? []), ...map.keys()])].filter((name) => !names.includes(name));
   if (found.length === 0 || absent.length > 0) {
-    const what = absent.length > 0 ? `no binlog of ${absent.join(', ')}` : 'no binlog (write2file0, log_db0/write2file0)';
+    const what =
+      absent.length > 0
+        ? `no binlog of ${absent.join(', ')}`
+        : 'no binlog (write2file0, log_db0/write2file0)';
     throw new StopError('SOURCE_MISSING', `${dir} holds ${what}`, {
       hint: "name the directory log_db0 of Pika's log-path, or the log-path itself: --source pika-binlog:///DIR",
       facts: { dir },
     });
   }
   if (found.length > DATABASES_MAX)
-    throw new ConfigurationError([`--source: ${dir} holds more than ${DATABASES_MAX} databases; choose with ?db=`]);
+    throw new ConfigurationError([
+      `--source: ${dir} holds more than ${DATABASES_MAX} databases; choose with ?db=`,
+    ]);
   return found;
+}
+
+/** By the name that Pika gives to the directory of its log. */
+export function databaseOf(dir: string): string {
+  return DIRECTORY_NAME.exec(basename(resolve(dir)))?.[1] ?? 'db0';
 }
 
 async function directoriesOf(dir: string): Promise<[string, string][]> {
@@ -78,7 +89,7 @@ async function directoriesOf(dir: string): Promise<[string, string][]> {
       cause: error,
     });
   }
-  if (names.some(isLogFileName)) return [[DIRECTORY_NAME.exec(basename(resolve(dir)))?.[1] ?? 'db0', dir]];
+  if (names.some((name) => filenumOf(name) !== undefined)) return [[databaseOf(dir), dir]];
   return names
     .flatMap((name): [string, string][] => {
       const [, database] = DIRECTORY_NAME.exec(name) ?? [];

@@ -23,9 +23,7 @@ export function parseVector(position: Position): Vector {
     const [, db, filenum, offset, untilFilenum, untilOffset] = PART.exec(part) ?? [];
     if (db === undefined) throw refused(position);
     const until =
-      untilFilenum === undefined
-        ? undefined
-        : { filenum: Number(untilFilenum), offset: Number(untilOffset) };
+      untilFilenum === undefined ? undefined : { filenum: Number(untilFilenum), offset: Number(untilOffset) };
     return { db, filenum: Number(filenum), offset: Number(offset), until };
   });
   if (new Set(vector.map(({ db }) => db)).size !== vector.length) throw refused(position);
