@@ -243,6 +243,7 @@ describe('several databases', () => {
 interface Bench extends AsyncDisposable {
   readonly target: RedisServer;
   readonly oracle: RedisServer;
+  readonly queue: RedisServer;
   run(...args: string[]): ReturnType<typeof lanegate>;
   cli(verb: string, ...args: string[]): ReturnType<typeof lanegate>;
   /** A run with an environment of its own. */
@@ -267,6 +268,7 @@ async function bench(source: string): Promise<Bench> {
   return {
     target,
     oracle,
+    queue,
     cli,
     run: (...args) => lanegate([...run, ...args], { env }),
     start: (more, ...args) => spawnLanegate([...run, ...args], { env: { ...env, ...more } }),
@@ -379,34 +381,33 @@ describe('lanegate run applies them', () => {
     expect(await compareServers(pipeline.oracle.url, pipeline.target.url)).toEqual([]);
   });
 
-  test('once, though its processes are killed on the way', async () => {
-    const log = logOf('db0', 40_000);
+  test('once, though processes are killed and the queue is lost on the way', async () => {
+    const logs = ['db0', 'db1'].map((name) => logOf(name, 40_000));
     await using pipeline = await bench(`pika-binlog://${dir}`);
-    const means: Command[] = [];
-    for (let i = 0; i < 3_000; i++) {
-      const command =
-        i % 300 === 299
-          ? ['FLUSHDB']
-          : i % 3 === 0
-            ? ['INCRBY', `n${i % 7}`, '3']
-            : ['RPUSH', `l${i % 11}`, `e${i}`];
-      log.append(command, NOW_S);
-      means.push(command);
+    const means: [number, Command][] = [];
+    for (let i = 0; i < 4_000; i++) {
+      const db = i % 7 < 3 ? 0 : 1;
+      const keyed = i % 3 === 0 ? ['INCRBY', `n${i % 7}`, '3'] : ['RPUSH', `l${i % 11}`, `e${i}`];
+      const command = i % 300 === 299 ? ['FLUSHDB'] : keyed;
+      logs[db]?.append(command, NOW_S + (i >> 6));
+      means.push([db, command]);
     }
-    log.append(['SUNION', 'a'], NOW_S);
-    log.write();
-    await Promise.all(means.map((command) => pipeline.oracle.client().call(...(command as [string]))));
-    for (const failpoint of ['after-exec-before-reply=kill@3', 'after-commit-before-announce=kill@2', 'gate-after-exec=kill@2']) {
-      const worker = pipeline.start(
-        { LANEGATE_FAILPOINT: failpoint },
-        '--round-bytes',
-        '4KiB',
-        '--chunk-bytes',
-        '4KiB',
-      );
+    logs[0]?.append(['SUNION', 'a'], NOW_S);
+    for (const log of logs) log.write();
+    const clients = [0, 1].map((db) => pipeline.oracle.client().duplicate({ db }));
+    await Promise.all(means.map(([db, command]) => clients[db]?.call(...(command as [string]))));
+    for (const client of clients) client.disconnect();
+    const small = ['--round-bytes', '4KiB', '--chunk-bytes', '4KiB', '--retention-ms', '0'];
+    for (const where of [
+      'after-exec-before-reply=kill@9',
+      'after-commit-before-announce=kill@4',
+      'gate-after-exec=kill@2',
+    ]) {
+      const worker = pipeline.start({ LANEGATE_FAILPOINT: where }, ...small);
       expect((await worker.exit()).signal).toBe('SIGKILL');
+      await pipeline.queue.client().flushall();
     }
-    expect((await pipeline.run()).code).toBe(0);
+    expect((await pipeline.run(...small)).code).toBe(0);
     expect(await compareServers(pipeline.oracle.url, pipeline.target.url)).toEqual([]);
   });
 });
