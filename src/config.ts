@@ -71,7 +71,7 @@ export const options = z.object({
   }),
   source: option(text().optional(), {
     placeholder: 'URL',
-    description: 'log to read: redis-stream://[user@]host:port[/db]?key=binlog, pika-binlog:///dir',
+    description: 'log to read: redis-stream://[user@]host:port[/db]?key=KEY, pika-binlog:///dir',
     everyday: true,
     commands: [...PIPELINE, 'append'],
   }),
