@@ -14,6 +14,7 @@ export function sourceOf(config: Config, onNotice: (text: string) => void): Sour
     chunkBytes: config.roundBytes,
     secrets: config.sourceSecrets,
     onNotice,
+    dbMap: config.dbMap,
     dataDir: config.dataDir,
     spoolBytesMax: config.spoolMax,
     transactionBytesMax: config.transactionBytes,

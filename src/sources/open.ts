@@ -1,6 +1,9 @@
 import type { RestoreRules } from '../rdb/rdb-log.ts';
 import type { EndpointSecrets } from '../runtime/endpoint.ts';
 import { ConfigurationError } from '../runtime/errors.ts';
+import { parseDatabaseMap } from './pika-binlog/databases.ts';
+import { parseBinlogUrl } from './pika-binlog/url.ts';
+import { PikaBinlogSource } from './pika-binlog.ts';
 import { positionRules } from './positions.ts';
 import { parseLinkUrl } from './redis-link/url.ts';
 import { RedisLinkSource } from './redis-link.ts';
@@ -16,6 +19,8 @@ export interface OpenSourceOptions {
   readonly chunkBytes?: number;
   /** What to call the URL in a complaint. */
   readonly option?: string;
+  /** `name=number`: which of Pika's databases goes where. */
+  readonly dbMap?: readonly string[];
   /** What is kept out of the URL. */
   readonly secrets?: EndpointSecrets;
   readonly onNotice?: (text: string) => void;
@@ -38,6 +43,7 @@ const SOURCES: Readonly<Record<string, Open>> = {
   'rediss-stream': openRedisStream,
   redis: openRedisLink,
   rediss: openRedisLink,
+  'pika-binlog': openPikaBinlog,
 };
 
 /**
@@ -95,7 +101,12 @@ function openRedisStream(url: string, options: OpenSourceOptions): Source {
 const RESTORE_RULES: RestoreRules = { rdbVersion: 10, bulkBytesMax: 64 * 1024 * 1024 };
 
 function openRedisLink(url: string, options: OpenSourceOptions): Source {
-  const { endpoint, name: logName } = parseLinkUrl('--source', url, options.secrets);
+  const { endpoint, name: logName } = parseLinkUrl(options.option ?? '--source', url, options.secrets);
   const { dataDir = '.lanegate', restoreRules = async () => RESTORE_RULES } = options;
   return new RedisLinkSource({ ...options, endpoint, logName, dataDir, restoreRules });
+}
+
+function openPikaBinlog(url: string, options: OpenSourceOptions): Source {
+  const map = parseDatabaseMap(options.dbMap ?? []);
+  return new PikaBinlogSource({ ...options, ...parseBinlogUrl(options.option ?? '--source', url), map });
 }

@@ -1,3 +1,4 @@
+import { coversVector } from './pika-binlog/position.ts';
 import { areOfOneHistory, coversPlace as coversLinkPlace } from './redis-link/position.ts';
 import { coversPlace, entriesBetween } from './redis-stream/position.ts';
 import type { Source } from './source.ts';
@@ -13,6 +14,7 @@ const RULES: Readonly<Record<string, PositionRules>> = {
     comparable: areOfOneHistory,
     entriesBehind: () => undefined,
   },
+  'pika-binlog': { covers: coversVector, entriesBehind: () => undefined },
 };
 
 /** By the kind that stands before the colon of a source's identity. */
