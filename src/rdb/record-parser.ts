@@ -54,7 +54,7 @@ export interface RecordParserOptions {
 
 /** Payloads above it are rebuilt, whatever the target takes: two of them may be in memory at a time. */
 const PAYLOAD_BYTES_MAX = 64 * 1024 * 1024;
-/** An element of a value cannot be cut. */
+/** An element of a value cannot be cut, nor can what is packed into one string. */
 const ELEMENT_BYTES_MAX = 512 * 1024 * 1024;
 const PIECE_BYTES_MAX = 1024 * 1024;
 const DB_MAX = 1_000_000;
@@ -109,7 +109,7 @@ export class RecordParser implements Sink {
     const { bulkBytesMax } = options.rules;
     this.#payloadBytesMax = Math.min(bulkBytesMax, PAYLOAD_BYTES_MAX);
     this.#pieceBytes = Math.max(64, Math.min(bulkBytesMax, PIECE_BYTES_MAX));
-    this.#reader = new ValueReader(window, Math.min(bulkBytesMax, ELEMENT_BYTES_MAX));
+    this.#reader = new ValueReader(window, ELEMENT_BYTES_MAX);
     this.#db = options.from?.db ?? 0;
     this.#skip = options.from?.piece ?? 0;
     this.#offset = window.offset;
@@ -146,6 +146,9 @@ export class RecordParser implements Sink {
 
   /** One command of the record at hand. */
   command(args: readonly Buffer[]): void {
+    for (const arg of args) {
+      if (arg.length > this.#options.rules.bulkBytesMax) throw new OversizedError(arg.length);
+    }
     if (this.#skip > 0) {
       this.#skip--;
       this.#piece++;
@@ -271,15 +274,13 @@ export class RecordParser implements Sink {
     const window = this.#window;
     const type = typeOf(byte, this.#options.version);
     if (type === undefined) throw window.bad('a known type of value', ahead - 1);
-    let key: Buffer | undefined;
-    try {
-      key = this.#reader.stringAt(window.at + ahead);
-    } catch (error) {
-      throw this.#refused(error, 'a key');
-    }
+    const key = this.#reader.stringAt(window.at + ahead);
     if (key === undefined) return false;
     this.#type = type;
     this.#key = key;
+    if (key.length > this.#options.rules.bulkBytesMax) {
+      throw this.#refused(new OversizedError(key.length), 'a key');
+    }
     this.#valueAt = this.#reader.after - window.at;
     if (this.#payloadVersion() === undefined) this.#rebuild();
     else this.#scan.start(shapeOf(type), this.#valueAt);
