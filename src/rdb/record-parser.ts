@@ -82,6 +82,8 @@ export class RecordParser implements Sink {
   readonly #length = new LengthReader();
   readonly #payloadBytesMax: number;
   readonly #pieceBytes: number;
+  /** Of string payloads. */
+  readonly #stringVersion: number | undefined;
   #db: number;
   #entries: PlacedEntry[] = [];
   #pendingBytes = 0;
@@ -113,6 +115,7 @@ export class RecordParser implements Sink {
     this.#db = options.from?.db ?? 0;
     this.#skip = options.from?.piece ?? 0;
     this.#offset = window.offset;
+    this.#stringVersion = payloadVersion(TYPE.string, options.version, options.rules.rdbVersion);
   }
 
   get isFull(): boolean {
@@ -274,6 +277,7 @@ export class RecordParser implements Sink {
     const window = this.#window;
     const type = typeOf(byte, this.#options.version);
     if (type === undefined) throw window.bad('a known type of value', ahead - 1);
+    if (type === TYPE.string && this.#restoreString(ahead)) return true;
     const key = this.#reader.stringAt(window.at + ahead);
     if (key === undefined) return false;
     this.#type = type;
@@ -284,6 +288,23 @@ export class RecordParser implements Sink {
     this.#valueAt = this.#reader.after - window.at;
     if (this.#payloadVersion() === undefined) this.#rebuild();
     else this.#scan.start(shapeOf(type), this.#valueAt);
+    return true;
+  }
+
+  /** The way of most keys: a string that is there as a whole, under a key that stands there as it is. */
+  #restoreString(ahead: number): boolean {
+    const window = this.#window;
+    const version = this.#stringVersion;
+    if (version === undefined) return false;
+    const keyStart = this.#reader.plainAt(window.at + ahead);
+    if (keyStart < 0) return false;
+    const keyEnd = this.#reader.after;
+    const end = this.#scan.wholeString(window, keyEnd);
+    const bytesMax = this.#payloadBytesMax;
+    if (end < 0 || end - keyEnd + PAYLOAD_EXTRA_BYTES > bytesMax || keyEnd - keyStart > bytesMax)
+      return false;
+    this.#put(window.buffer, keyStart, keyEnd, TYPE.string, version, keyEnd, end);
+    window.at = end;
     return true;
   }
 
@@ -306,21 +327,31 @@ export class RecordParser implements Sink {
     if (end - start === 1 && window.buffer[start] === 0 && isCounted(this.#type)) {
       this.#notice('left out empty keys, which old servers could write by mistake');
     } else {
-      const restored = {
-        key: this.#key,
-        deadline: this.#deadline,
-        idle: this.#idle,
-        freq: this.#freq,
-        type: this.#type & 255,
-        version: this.#payloadVersion() as number,
-      };
-      const bytes = restoreBytes(restored, end - start);
-      if (this.#writer.isFullFor(bytes)) this.#cutAt(window.offset, window.checksum(), 0);
-      this.#writer.restore(restored, window.buffer, start, end, bytes);
-      this.#writer.keys++;
-      this.keys++;
+      const version = this.#payloadVersion() as number;
+      this.#put(this.#key, 0, this.#key.length, this.#type & 255, version, start, end);
     }
     window.at = end;
+  }
+
+  #put(
+    keyIn: Buffer,
+    keyStart: number,
+    keyEnd: number,
+    type: number,
+    version: number,
+    start: number,
+    end: number,
+  ): void {
+    const { buffer } = this.#window;
+    const deadline = this.#deadline;
+    const idle = this.#idle;
+    const freq = this.#freq;
+    const restored = { keyIn, keyStart, keyEnd, type, version, deadline, idle, freq };
+    const bytes = restoreBytes(restored, end - start);
+    if (this.#writer.isFullFor(bytes)) this.#cutHere();
+    this.#writer.restore(restored, buffer, start, end, bytes);
+    this.#writer.keys++;
+    this.keys++;
   }
 
   #payloadVersion(): number | undefined {
@@ -374,15 +405,15 @@ export class RecordParser implements Sink {
   /** Ends the entry in front of the next command: inside the record that is being rebuilt, or in front of the window. */
   #cut(): void {
     if (this.#writer.isEmpty) return;
-    if (this.#piece > 0 || this.#steps !== undefined) this.#put(this.#offset, this.#crc, this.#piece);
-    else this.#cutAt(this.#window.offset, this.#window.checksum(), 0);
+    if (this.#piece > 0 || this.#steps !== undefined) this.#entry(this.#offset, this.#crc, this.#piece);
+    else this.#cutHere();
   }
 
-  #cutAt(offset: number, crc: Buffer | undefined, piece: number): void {
-    this.#put(offset, crc?.toString('hex') ?? '', piece);
+  #cutHere(): void {
+    this.#entry(this.#window.offset, this.#window.checksum()?.toString('hex') ?? '', 0);
   }
 
-  #put(offset: number, crc: string, piece: number): void {
+  #entry(offset: number, crc: string, piece: number): void {
     const { keys } = this.#writer;
     const place = { offset, db: this.#db, piece, version: this.#options.version, crc };
     const resp = this.#writer.take();

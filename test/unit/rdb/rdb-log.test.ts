@@ -31,8 +31,9 @@ async function commands(file: Buffer, rules: RestoreRules = NO_RESTORE): Promise
 async function payloads(file: Buffer, rules: RestoreRules): Promise<string[]> {
   const { entries } = await collect(whole(file), { rules });
   return commandsOf(entries).map((args) => {
-    const payload = args[3] ?? Buffer.alloc(11);
-    return `${args[0]} type ${payload[0]} version ${payload.readUInt16LE(payload.length - 10)}`;
+    if (String(args[0]) !== 'RESTORE') return String(args[0]);
+    const payload = args[3] as Buffer;
+    return `RESTORE type ${payload[0]} version ${payload.readUInt16LE(payload.length - 10)}`;
   });
 }
 
@@ -118,9 +119,10 @@ describe('the version of a payload', () => {
     expect(await payloads(file, REDIS_8)).toEqual(
       [0, 20, 25].map((type) => `RESTORE type ${type} version 12`),
     );
-    expect((await payloads(file, REDIS_7_0)).slice(0, 2)).toEqual([
+    expect((await payloads(file, REDIS_7_0)).slice(0, 3)).toEqual([
       'RESTORE type 0 version 10',
-      'DEL type 0 version 0',
+      'DEL',
+      'SADD',
     ]);
   });
 
@@ -185,7 +187,7 @@ test('a stream of Redis 8.6 and later is rebuilt, and what commands cannot make 
   ];
   const head = [1, str(rawId(5, 0)), str(node), [2, 6, 1], [5, 0], [0, 0], 2];
   const idempotence = [
-    [100, 100],
+    [len(100), len(100)],
     [1, str('producer'), 1, str('iid'), 6, 1],
     [3, 0],
   ];
@@ -286,12 +288,11 @@ describe('with a server', () => {
       const rows = Array.from({ length: 30 }, (_, i) => [`f${i}`, i]).flat();
       await server.client().hset('small', ...(rows as [string]));
       file = await saved(server);
-      file = file.subarray(0, file.length);
     });
 
     test('that ends early is an error at its end, wherever it ends', async () => {
-      const step = Math.max(1, Math.floor(file.length / 400));
-      for (let length = 0; length < file.length; length += length < 600 ? 1 : step) {
+      const step = Math.max(1, Math.floor(file.length / 150));
+      for (let length = 0; length < file.length; length += length < 500 ? 1 : step) {
         for (const rules of [REDIS_7_0, NO_RESTORE]) {
           const error = await collect(whole(file.subarray(0, length)), { rules }).then(
             () => undefined,
@@ -304,8 +305,8 @@ describe('with a server', () => {
     });
 
     test('that has another byte anywhere is an error, never a hang or a crash', async () => {
-      const step = Math.max(1, Math.floor(file.length / 400));
-      for (let at = 0; at < file.length; at += at < 600 ? 1 : step) {
+      const step = Math.max(1, Math.floor(file.length / 150));
+      for (let at = 0; at < file.length; at += at < 500 ? 1 : step) {
         const damaged = Buffer.from(file);
         damaged[at] = (damaged[at] as number) ^ (1 << (at % 8));
         for (const rules of [REDIS_7_0, NO_RESTORE]) {
