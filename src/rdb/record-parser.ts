@@ -4,8 +4,6 @@
 // value. The window's `at` stands at the begin of a record until the record is whole; only a rebuild consumes a value
 // while it is read. A place therefore always is the begin of a record and the number of its commands that are out.
 
-import { formatKey } from '../binlog/quoting.ts';
-import { StopError } from '../runtime/errors.ts';
 import type { ByteWindow } from './byte-window.ts';
 import type { Crc64 } from './crc64.ts';
 import { commandBytes, EntryWriter, PAYLOAD_EXTRA_BYTES, restoreBytes } from './entry-writer.ts';
@@ -23,30 +21,17 @@ import {
   typeOf,
 } from './format.ts';
 import { LengthReader } from './length-reader.ts';
+import type { RdbEntry, RdbPlace, RestoreRules } from './rdb-log.ts';
 import { rebuild } from './rebuild.ts';
 import type { Sink, Steps } from './rebuilt.ts';
+import { deadlineText, moduleName, refusal } from './record-texts.ts';
 import { OversizedError, ValueReader } from './value-reader.ts';
 import { ValueScan } from './value-scan.ts';
 
-export interface Place {
-  readonly offset: number;
-  readonly db: number;
-  readonly piece: number;
-  readonly version: number;
-  readonly crc: string;
-}
-
-export interface PlacedEntry {
-  readonly place: Place;
-  readonly db: number;
-  readonly resp: Buffer;
-  readonly keys: number;
-}
-
 export interface RecordParserOptions {
-  readonly rules: { readonly rdbVersion: number; readonly bulkBytesMax: number };
+  readonly rules: RestoreRules;
   readonly version: number;
-  readonly from: Place | undefined;
+  readonly from: RdbPlace | undefined;
   readonly chunkBytes: number;
   readonly onNotice: (text: string) => void;
   readonly onAux: (name: string, value: string) => void;
@@ -85,7 +70,7 @@ export class RecordParser implements Sink {
   /** Of string payloads. */
   readonly #stringVersion: number | undefined;
   #db: number;
-  #entries: PlacedEntry[] = [];
+  #entries: RdbEntry[] = [];
   #pendingBytes = 0;
   /** A key that is being rebuilt. */
   #steps: Steps | undefined;
@@ -123,7 +108,7 @@ export class RecordParser implements Sink {
   }
 
   /** The entries since the last call, as soon as they are a chunk (`all`: however few they are). */
-  take(all: boolean): PlacedEntry[] {
+  take(all: boolean): RdbEntry[] {
     if (!all && !this.isFull) return [];
     const entries = this.#entries;
     this.#entries = [];
@@ -433,32 +418,7 @@ export class RecordParser implements Sink {
     this.#options.onNotice(text);
   }
 
-  /** What stops the pipeline, for a key or value that the target cannot have; any other error stays what it is. */
   #refused(error: unknown, what: string): unknown {
-    if (error !== undefined && !(error instanceof OversizedError)) return error;
-    const size = error === undefined ? '' : ` with ${error.message}`;
-    const { offset } = this.#window;
-    return new StopError(
-      'SNAPSHOT_VALUE_REFUSED',
-      `the snapshot holds ${what}${size} that the target takes in no way: key ${formatKey(this.#key)} of db ${this.#db}, byte ${offset} of the RDB`,
-      {
-        hint: 'raise proto-max-bulk-len at the target, load the module there, or remove the key at the source',
-      },
-    );
+    return refusal(error, what, this.#key, this.#db, this.#window.offset);
   }
-}
-
-function deadlineText(buffer: Buffer, at: number): string {
-  const high = buffer.readInt32LE(at + 4);
-  const ms = high * 2 ** 32 + buffer.readUInt32LE(at);
-  return String(Math.max(1, ms));
-}
-
-const MODULE_LETTERS = 'ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_';
-
-/** Nine letters of 6 bits each, above 10 bits of the encoding's version. */
-function moduleName(id: bigint): string {
-  let name = '';
-  for (let shift = 58n; shift >= 10n; shift -= 6n) name += MODULE_LETTERS[Number((id >> shift) & 63n)];
-  return name;
 }
