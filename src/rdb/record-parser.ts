@@ -10,32 +10,25 @@ import { commandBytes, EntryWriter, PAYLOAD_EXTRA_BYTES, restoreBytes } from './
 import {
   isCounted,
   isValkey,
-  LENGTH,
-  MODULE,
+  KEY_META,
   OPCODE,
   payloadVersion,
-  type Shape,
-  STRING,
+  SKIPPED,
+  SLOT_IMPORT,
   shapeOf,
   TYPE,
   typeOf,
 } from './format.ts';
 import { LengthReader } from './length-reader.ts';
-import type { RdbEntry, RdbPlace, RestoreRules } from './rdb-log.ts';
+import type { RdbEntry, RdbPlace, ReadRdbOptions } from './rdb-log.ts';
 import { rebuild } from './rebuild.ts';
 import type { Sink, Steps } from './rebuilt.ts';
 import { deadlineText, moduleName, refusal } from './record-texts.ts';
 import { OversizedError, ValueReader } from './value-reader.ts';
 import { ValueScan } from './value-scan.ts';
 
-export interface RecordParserOptions {
-  readonly rules: RestoreRules;
-  readonly version: number;
-  readonly from: RdbPlace | undefined;
-  readonly chunkBytes: number;
-  readonly onNotice: (text: string) => void;
-  readonly onAux: (name: string, value: string) => void;
-}
+type Given = Required<Pick<ReadRdbOptions, 'rules' | 'chunkBytes' | 'onNotice' | 'onAux'>>;
+type RecordParserOptions = Given & { readonly version: number; readonly from: RdbPlace | undefined };
 
 /** Payloads above it are rebuilt, whatever the target takes: two of them may be in memory at a time. */
 const PAYLOAD_BYTES_MAX = 64 * 1024 * 1024;
@@ -44,14 +37,6 @@ const ELEMENT_BYTES_MAX = 512 * 1024 * 1024;
 const PIECE_BYTES_MAX = 1024 * 1024;
 const DB_MAX = 1_000_000;
 const FUNCTION_LOAD = ['FUNCTION', 'LOAD', 'REPLACE'].map((word) => Buffer.from(word));
-
-const KEY_META: Shape = [[4, MODULE]];
-const SLOT_IMPORT: Shape = [STRING, [LENGTH, LENGTH]];
-const SKIPPED: ReadonlyMap<number, Shape> = new Map<number, Shape>([
-  [OPCODE.slotInfo, [LENGTH, LENGTH, LENGTH]],
-  [OPCODE.resizeDb, [LENGTH, LENGTH]],
-  [OPCODE.moduleAux, [LENGTH, MODULE]],
-]);
 
 type State = 'short' | 'full' | 'end';
 
@@ -167,7 +152,8 @@ export class RecordParser implements Sink {
       }
       if (ahead > 0) throw window.bad('a key', ahead);
       if (byte === OPCODE.eof) {
-        this.#end();
+        this.#cut();
+        window.at += 1;
         return 'end';
       }
       return this.#opcode(byte) ? 'more' : 'short';
@@ -349,15 +335,9 @@ export class RecordParser implements Sink {
     this.#begin();
     window.at += this.#valueAt;
     const { rules, onNotice } = this.#options;
-    const value = {
-      type: this.#type,
-      key: this.#key,
-      deadline: this.#deadline,
-      targetVersion: rules.rdbVersion,
-      pieceBytes: this.#pieceBytes,
-      onNotice,
-    };
-    this.#steps = rebuild(value, this.#reader, this);
+    const what = { type: this.#type, key: this.#key, deadline: this.#deadline };
+    const how = { targetVersion: rules.rdbVersion, pieceBytes: this.#pieceBytes, onNotice };
+    this.#steps = rebuild({ ...what, ...how }, this.#reader, this);
   }
 
   /** False if it has to wait. */
@@ -380,11 +360,6 @@ export class RecordParser implements Sink {
     this.#offset = this.#window.offset;
     this.#crc = this.#window.checksum()?.toString('hex') ?? '';
     this.#piece = 0;
-  }
-
-  #end(): void {
-    this.#cut();
-    this.#window.at += 1;
   }
 
   /** Ends the entry in front of the next command: inside the record that is being rebuilt, or in front of the window. */
