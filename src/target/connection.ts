@@ -130,6 +130,15 @@ export class TargetConnection {
     }));
   }
 
+  /** As `callMany`, for `commands` that the caller has encoded; `bytes` must not change before the promise settles. */
+  callEncoded(bytes: Buffer, commands: number, options: CallOptions = {}): Promise<Reply[]> {
+    if (commands === 0) return Promise.resolve([]);
+    return this.#issue(options, (resolve) => ({
+      parts: [bytes],
+      expectation: { kind: 'replies', count: commands, resolve },
+    }));
+  }
+
   /**
    * Sends `parts`, which hold exactly `commands` encoded commands for a MULTI that is already open, and EXEC. The parts
    * must not change before the promise settles.
