@@ -71,7 +71,7 @@ export const options = z.object({
   }),
   source: option(text().optional(), {
     placeholder: 'URL',
-    description: 'log to read: redis-stream://[user@]host:port[/db]?key=binlog; verify: redis://host:port',
+    description: 'log to read: redis-stream://[user@]host:port[/db]?key=binlog (verify: redis://)',
     everyday: true,
     commands: [...PIPELINE, 'append'],
   }),
@@ -340,7 +340,7 @@ export const options = z.object({
   }),
   rounds: option(integer(1, 1_000_000).optional(), {
     placeholder: 'N',
-    description: 'verify: times that a key must be found to differ (3); demo: rounds of the problem (1000)',
+    description: 'verify: looks at a key that differs (3); demo: SET, SET, FLUSHDB, SET (1000)',
     everyday: true,
     commands: ['verify', 'demo'],
   }),

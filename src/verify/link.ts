@@ -47,6 +47,8 @@ export interface Abilities {
 
 export class Link {
   readonly #options: LinkOptions;
+  readonly #onAbort = () => this.close();
+  #closed = false;
   #connection: Promise<TargetConnection> | undefined;
   #open: TargetConnection | undefined;
   #answered = false;
@@ -57,7 +59,7 @@ export class Link {
   constructor(options: LinkOptions) {
     this.#options = options;
     // What waits for a reply must not hold up an end that was asked for.
-    options.signal.addEventListener('abort', () => this.close(), { once: true });
+    options.signal.addEventListener('abort', this.#onAbort, { once: true });
   }
 
   get side(): 'source' | 'target' {
@@ -119,8 +121,10 @@ export class Link {
     return this.#ask((connection) => connection.callEncoded(bytes, commands));
   }
 
-  /** Idempotent. */
+  /** Idempotent. Questions that are under way end with AbortedError. */
   close(): void {
+    this.#closed = true;
+    this.#options.signal.removeEventListener('abort', this.#onAbort);
     const opening = this.#connection;
     this.#connection = undefined;
     opening?.then((connection) => connection.close()).catch(() => {});
@@ -150,7 +154,7 @@ export class Link {
 
   /** The replies, or the trouble to wait for. */
   async #attempt(question: (connection: TargetConnection) => Promise<Reply[]>): Promise<Reply[] | Error> {
-    if (this.#options.signal.aborted) throw new AbortedError();
+    if (this.#closed || this.#options.signal.aborted) throw new AbortedError();
     try {
       const replies = await question(await this.#connected());
       return this.#judge(replies) ?? replies;
