@@ -60,6 +60,7 @@ async function compareServers(
   });
   const terminal = (stderr as { isTTY?: boolean }).isTTY === true;
   const meter = new ScanMeter();
+  meter.update(verification.progress, performance.now());
   const tell = () => {
     const { progress } = verification;
     const text = progressText(progress, meter.update(progress, performance.now()));

@@ -25,7 +25,12 @@ export class Candidates {
   readonly #open = new Map<string, Candidate>();
   readonly #counts: Record<Kind, number> = { missing: 0, extra: 0, type: 0, ttl: 0, value: 0 };
   readonly #first: Difference[] = [];
+  readonly #max: number;
   #bytes = 0;
+
+  constructor(max = CANDIDATES_MAX) {
+    this.#max = max;
+  }
 
   get size(): number {
     return this.#open.size;
@@ -33,7 +38,7 @@ export class Candidates {
 
   /** Those in hand must be settled before more are taken. */
   get full(): boolean {
-    return this.#open.size >= CANDIDATES_MAX || this.#bytes >= CANDIDATE_BYTES_MAX;
+    return this.#open.size >= this.#max || this.#bytes >= CANDIDATE_BYTES_MAX;
   }
 
   get counts(): Readonly<Record<Kind, number>> {

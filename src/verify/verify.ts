@@ -40,6 +40,8 @@ export interface VerifyOptions {
   readonly pauseMs: number;
   /** How long a server may be away. */
   readonly patienceMs: number;
+  /** Keys to look at again that are remembered at most. */
+  readonly candidatesMax?: number;
   readonly signal: AbortSignal;
   readonly onTrouble?: (side: 'source' | 'target', what: string) => void;
 }
@@ -77,7 +79,7 @@ export class Verification {
   readonly #source: Link;
   readonly #target: Link;
   readonly #sample: Sample;
-  readonly #candidates = new Candidates();
+  readonly #candidates: Candidates;
   readonly #total: Counts = { keys: 0, compared: 0, gone: 0 };
   readonly #looks = new Limit(LOOKS_MAX);
   #done = 0;
@@ -93,6 +95,7 @@ export class Verification {
     this.#source = link('source', source);
     this.#target = link('target', target);
     this.#sample = new Sample(options.sample);
+    this.#candidates = new Candidates(options.candidatesMax);
   }
 
   get progress(): VerifyProgress {
@@ -151,7 +154,8 @@ export class Verification {
   #compareBatch(db: number, pair: { source: Link; target: Link }): Work {
     return async (keys, counts) => {
       counts.compared += keys.length;
-      const suspects = await suspectsOf(pair, keys, this.#options.ttl);
+      const { suspects, gone } = await suspectsOf(pair, keys, this.#options.ttl);
+      counts.gone += gone;
       await this.#lookAt(
         suspects.map((key) => ({ db, key, kind: 'value', detail: '' })),
         counts,

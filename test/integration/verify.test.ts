@@ -352,6 +352,17 @@ describe('differences', () => {
     expect([first.length, new Set(first.map(({ key }) => key)).size]).toEqual([100, 100]);
   });
 
+  test('that are too many to be remembered are settled on the way, in every database', async () => {
+    await using sides = await Sides.start();
+    const fill = `for i = 1, 5000 do redis.call('SET', 'k' .. i, i) end redis.call('SELECT', 1)
+      for i = 1, 5000 do redis.call('SET', 'k' .. i, i) end`;
+    await sides.both(['EVAL', fill, 0]);
+    await sides.b.client().eval(`for i = 1, 4000 do redis.call('SET', 'k' .. i, 'x') end`, 0);
+    const result = await sides.verify({ candidatesMax: 1_000 });
+    expect(result).toMatchObject({ compared: 10_000, equal: 6_000, differences: { ...NONE, value: 4_000 } });
+    expect(result.first.every(({ db }) => db === 0)).toBe(true);
+  });
+
   test('in a sample are those of the chosen keys, the same ones from both sides', async () => {
     await using sides = await Sides.start();
     const fill = `for i = 1, 20000 do redis.call('SET', 'key:' .. i, i) end`;

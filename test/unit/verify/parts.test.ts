@@ -1,6 +1,7 @@
 import { describe, expect, test } from 'vitest';
 import { RespScanner } from '../../../src/binlog/resp.ts';
 import { progressText, renderReport, ScanMeter } from '../../../src/commands/verify-view.ts';
+import { sameMembers } from '../../../src/verify/batch.ts';
 import { Candidates } from '../../../src/verify/candidates.ts';
 import { Limit } from '../../../src/verify/limit.ts';
 import { sameDump } from '../../../src/verify/look.ts';
@@ -124,6 +125,25 @@ test('dumps are equal whatever RDB version and CRC stand behind the value', () =
   expect(sameDump(dump('\u0000abc', 1), dump('\u0000abd', 1))).toBe(false);
   expect(sameDump(dump('\u0000abc', 1), dump('\u0001abc', 1))).toBe(false);
   expect(sameDump(Buffer.alloc(10), Buffer.alloc(10))).toBe(false);
+});
+
+describe('small sets and hashes', () => {
+  const list = (...words: string[]) => words.map((word) => Buffer.from(word));
+
+  test('are equal in any order', () => {
+    expect(sameMembers(list('a', 'b', 'c'), list('c', 'a', 'b'), 1)).toBe(true);
+    expect(sameMembers(list('a', '1', 'b', '2'), list('b', '2', 'a', '1'), 2)).toBe(true);
+  });
+
+  test('differ by a member, a field, a value or their number; what is not there equals nothing', () => {
+    expect(sameMembers(list('a', 'b'), list('a', 'c'), 1)).toBe(false);
+    expect(sameMembers(list('a', 'b'), list('b', 'b'), 1)).toBe(false);
+    expect(sameMembers(list('a', '1', 'b', '2'), list('b', '1', 'a', '2'), 2)).toBe(false);
+    expect(sameMembers(list('a', '1'), list('1', 'a'), 2)).toBe(false);
+    expect(sameMembers(list('a'), list('a', 'b'), 1)).toBe(false);
+    expect(sameMembers([], [], 1)).toBe(false);
+    expect(sameMembers(null, list('a'), 1)).toBe(false);
+  });
 });
 
 describe('candidates', () => {
