@@ -136,12 +136,12 @@ export class Connection {
 
   /** One reply for each command, in order. */
   callMany(commands: readonly (readonly Argument[])[], options: CallOptions = {}): Promise<Reply[]> {
-    if (commands.length === 0) return Promise.resolve([]);
     return this.callEncoded([encodeCommands(commands)], commands.length, options);
   }
 
   /** Sends `parts`, which hold exactly `count` encoded commands and must not change before the promise settles. */
   callEncoded(parts: readonly Buffer[], count: number, options: CallOptions = {}): Promise<Reply[]> {
+    if (count === 0) return Promise.resolve([]);
     const { arena } = options;
     return this.#issue(options, (resolve) => ({
       parts,
