@@ -58,7 +58,8 @@ export async function serve(context: CommandContext, options: ServeOptions): Pro
     } else if (options.work && config.httpPort > 0) {
       http = await startHealthServer({ host: config.httpHost, port: config.httpPort, ...observed(observer) });
     }
-    if (config.until === 'caught-up') return await untilCaughtUp(context, observer, source);
+    if (config.until === 'caught-up' || source?.finite === true)
+      return await untilCaughtUp(context, observer, source);
     await aborted(signal);
     return 0;
   } finally {
@@ -79,6 +80,8 @@ function sourceOf(config: Config, log: Logger): Source | undefined {
     // A chunk of the source makes a round.
     chunkBytes: config.roundBytes,
     secrets: config.sourceSecrets,
+    untilMs: config.untilTime,
+    transactionBytesMax: config.transactionBytes,
     onNotice: (text) => log.warn(text),
   });
 }

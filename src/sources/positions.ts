@@ -1,3 +1,4 @@
+import { coversPlace as coversFilePlace } from './aof/place.ts';
 import { coversPlace, entriesBetween } from './redis-stream/position.ts';
 import type { Source } from './source.ts';
 
@@ -6,6 +7,8 @@ export type PositionRules = Pick<Source, 'covers' | 'entriesBehind'>;
 
 const RULES: Readonly<Record<string, PositionRules>> = {
   'redis-stream': { covers: coversPlace, entriesBehind: entriesBetween },
+  aof: { covers: coversFilePlace, entriesBehind: () => undefined },
+  rdb: { covers: coversFilePlace, entriesBehind: () => undefined },
 };
 
 /** By the kind that stands before the colon of a source's identity. */

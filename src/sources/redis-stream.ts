@@ -45,6 +45,8 @@ export interface RedisStreamOptions {
 
 export class RedisStreamSource implements Source {
   readonly kind = 'redis-stream';
+  readonly finite = false;
+  readonly replication = false;
   readonly identity: string;
   readonly display: string;
   readonly #endpoint: Endpoint;

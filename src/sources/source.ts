@@ -41,6 +41,10 @@ export interface Source {
   readonly identity: string;
   /** For people and logs, without secrets. */
   readonly display: string;
+  /** True: the log has an end; `head` stays where it is, and what follows it is for a source that is opened later. */
+  readonly finite: boolean;
+  /** True: the log is what a master tells its replicas: conditions are decided, the DEL of an expired key is in it. */
+  readonly replication: boolean;
 
   /** Connects and finds the start for a first run. Retries nothing: throws on connection loss. */
   resolve(from: From): Promise<SourceStart>;
