@@ -1,6 +1,7 @@
 import { appendFile, mkdtemp, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import { setImmediate } from 'node:timers/promises';
 import { encodeCommands } from '../../../src/binlog/resp.ts';
 import { type OpenSourceOptions, openSource } from '../../../src/sources/open.ts';
 import type { Entry, Position, Source } from '../../../src/sources/source.ts';
@@ -65,24 +66,29 @@ export async function readAll(
   from?: Position,
 ): Promise<{ readonly entries: Entry[]; readonly error: unknown; readonly position: Position }> {
   const entries: Entry[] = [];
-  const abort = new AbortController();
   let position = from ?? (await source.resolve('beginning')).position;
-  const { position: head } = await source.head();
-  const iterator = source.read(position, abort.signal)[Symbol.asyncIterator]();
-  try {
-    while (!source.covers(position, head)) {
-      const { done, value } = await iterator.next();
-      if (done) break;
-      entries.push(...value);
-      position = value.at(-1)?.position ?? position;
+  let error: unknown;
+  let ended = false;
+  const abort = new AbortController();
+  const read = async () => {
+    for await (const chunk of source.read(position, abort.signal)) {
+      entries.push(...chunk);
+      position = chunk.at(-1)?.position ?? position;
     }
-    return { entries, error: undefined, position };
-  } catch (error) {
-    return { entries, error, position };
-  } finally {
-    abort.abort();
-    await iterator.return?.();
-  }
+  };
+  const reading = read()
+    .catch((cause: unknown) => {
+      error = cause;
+    })
+    .finally(() => {
+      ended = true;
+    });
+  const { position: head } = await source.head();
+  // Where nothing is left behind a position, only `covers` says so.
+  while (!ended && !source.covers(position, head)) await setImmediate();
+  abort.abort();
+  await reading;
+  return { entries, error, position };
 }
 
 export function textOf(entries: readonly Entry[]): string {
