@@ -6,7 +6,14 @@
 //    from any entry's place yields exactly the entries that followed it.
 // 2. The value of a key is copied, not decoded, into a RESTORE, where the target takes it. Else it is rebuilt by
 //    commands, in pieces of bounded size.
-// 3. It never takes memory for a length that the file only claims.
+// 3. It never takes memory for a length that the file only claims. It holds one chunk of entries, the record it is
+//    in (at most twice PAYLOAD_BYTES_MAX) or, in a rebuild, the largest single element of the value.
+// 4. It is synchronous inside the bytes that are there, and waits only when they run out.
+
+import { ByteWindow } from './byte-window.ts';
+import { Crc64 } from './crc64.ts';
+import { RdbError } from './rdb-error.ts';
+import { RecordParser } from './record-parser.ts';
 
 /** What the target takes. Part of every position inside a snapshot: with other rules the entries would be cut elsewhere. */
 export interface RestoreRules {
@@ -75,8 +82,61 @@ export async function* readRdb(
   bytes: AsyncIterable<Buffer>,
   options: ReadRdbOptions,
 ): AsyncGenerator<RdbChunk, RdbEnd> {
-  throw new Error(`not written yet: ${options.rules.rdbVersion} ${typeof bytes}`);
+  const { from, rules, chunkBytes = CHUNK_BYTES, onNotice = ignore, onAux = ignore } = options;
+  const crc = new Crc64();
+  const window = new ByteWindow(bytes, from?.offset ?? 0, crc, sumAtStart(options));
+  const version = from?.version ?? (await header(window));
+  if (from === undefined) options.onHeader?.(version);
+  const parser = new RecordParser(window, crc, { rules, version, from, chunkBytes, onNotice, onAux });
+  for (;;) {
+    const state = parser.run();
+    const entries = parser.take(state === 'end');
+    if (entries.length > 0) yield { entries };
+    if (state === 'end') break;
+    if (state === 'short') await window.fill(window.need);
+  }
+  await checksum(window, version);
+  const tail = Buffer.from(window.buffer.subarray(window.at, window.end));
+  return { offset: window.offset, version, keys: parser.keys, tail };
 }
+
+const CHUNK_BYTES = 262_144;
+const HEADER_BYTES = 9;
+const CHECKSUM_BYTES = 8;
+/** Older files end with the EOF opcode. */
+const CHECKSUM_SINCE = 5;
+
+function ignore(): void {}
+
+/** What the file's CRC64 is where reading starts; undefined if it is not to be checked. */
+function sumAtStart({ checkCrc = true, from }: ReadRdbOptions): Buffer | undefined {
+  if (!checkCrc || from?.crc === '') return undefined;
+  return from === undefined ? Buffer.alloc(CHECKSUM_BYTES) : Buffer.from(from.crc, 'hex');
+}
+
+async function header(window: ByteWindow): Promise<number> {
+  await window.fill(HEADER_BYTES);
+  const text = window.buffer.toString('latin1', window.at, window.at + HEADER_BYTES);
+  const match = /^(?:REDIS(\d{4})|VALKEY(\d{3}))$/.exec(text);
+  const version = Number(match?.[1] ?? match?.[2] ?? 0);
+  if (version === 0) throw window.bad("'REDIS' or 'VALKEY' and a version");
+  window.at += HEADER_BYTES;
+  return version;
+}
+
+async function checksum(window: ByteWindow, version: number): Promise<void> {
+  if (version < CHECKSUM_SINCE) return;
+  const sum = window.checksum();
+  await window.fill(CHECKSUM_BYTES);
+  const stored = window.buffer.subarray(window.at, window.at + CHECKSUM_BYTES);
+  if (sum !== undefined && !stored.equals(NO_CHECKSUM) && !stored.equals(sum)) {
+    throw new RdbError(window.offset, 'the CRC64 of what stands in front of it (the file is damaged)');
+  }
+  window.at += CHECKSUM_BYTES;
+}
+
+/** What a server with `rdbchecksum no` writes. */
+const NO_CHECKSUM = Buffer.alloc(CHECKSUM_BYTES);
 
 /** A place in at most 80 printable characters without blanks. */
 export function formatPlace(place: RdbPlace): string {
