@@ -12,7 +12,8 @@ const MANIFEST_BYTES_MAX = 16 * 1024 * 1024;
 const HEAD_BYTES = 64 * 1024;
 /** Of a file that may still grow, only what even a short one has. */
 const GROWING_HEAD_BYTES = 256;
-const MAGIC = Buffer.from('REDIS');
+const MAGIC = /^(?:REDIS|VALKEY)/;
+const MAGIC_BYTES = 6;
 /** A server that rewrites its AOF replaces the manifest before it removes a file. */
 const ATTEMPTS_MAX = 3;
 
@@ -142,7 +143,7 @@ export function openFile(id: string, path: string): LogFile {
     closeSync(fd);
     throw unusable(path, `${path} is not a file`, 'name a file or a directory with a manifest');
   }
-  const hasRdb = readHead(fd, MAGIC.length).equals(MAGIC);
+  const hasRdb = MAGIC.test(readHead(fd, MAGIC_BYTES).toString('latin1'));
   return { id, path, fd, bytes: stat.size, modifiedMs: Math.floor(stat.mtimeMs), hasRdb };
 }
 

@@ -67,8 +67,9 @@ async function* readPreamble(file: LogFile, from: Place, options: LogOptions): E
   const rules = from.rdb?.rules ?? options.restore;
   let skip = from.taken;
   let before: Place = { ...from, taken: 0 };
+  const blocks = blocksOf({ path, fd, from: from.offset, to: bytes });
   try {
-    const chunks = readRdb(blocksOf({ path, fd, from: from.offset, to: bytes }), {
+    const chunks = readRdb(blocks, {
       rules,
       ...(from.rdb === undefined || from.offset === 0 ? {} : { from: from.rdb.place }),
       onNotice: options.onNotice,
@@ -97,6 +98,8 @@ async function* readPreamble(file: LogFile, from: Place, options: LogOptions): E
     }
   } catch (error) {
     throw error instanceof RdbError ? malformedRdb(path, error) : error;
+  } finally {
+    await blocks.return(undefined);
   }
 }
 
