@@ -71,7 +71,7 @@ export const options = z.object({
   }),
   source: option(text().optional(), {
     placeholder: 'URL',
-    description: 'log to read: redis-stream://[user@]host:port[/db]?key=binlog, aof:///dir, rdb:///file',
+    description: 'log to read: redis-stream://host[/db]?key=binlog, aof:///dir, rdb:///file',
     everyday: true,
     commands: [...PIPELINE, 'append'],
   }),
@@ -107,14 +107,13 @@ export const options = z.object({
   }),
   until: option(choice(['caught-up']).optional(), {
     placeholder: 'caught-up',
-    description: 'end when all that is in the source now is applied (aof, rdb: always)',
+    description: 'end when all that is in the source now is applied (files: always)',
     everyday: true,
     commands: APPLY,
   }),
   untilTime: option(instant().optional(), {
     placeholder: 'TIME',
     description: 'read an AOF up to this time: 2026-01-31T12:00:00Z, or unix time in s or ms',
-    everyday: true,
     commands: APPLY,
   }),
   targetData: option(choice(['refuse', 'keep', 'replace']).default('refuse'), {

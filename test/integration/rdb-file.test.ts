@@ -96,7 +96,7 @@ describe('an RDB as a source', () => {
       expect(again?.resp.equals(entry.resp)).toBe(true);
     }
     // With other rules than those of its position the entries would be cut elsewhere.
-    const restore = { rdbVersion: 9, bulkBytesMax: 1_000 };
+    const restore = { rdbVersion: 9, bulkBytesMax: 512 * 1024 * 1024 };
     const other = await entriesOf(
       openSource(`rdb://${path}`, { name: 'test', restore }),
       entries[3]?.position,
