@@ -179,7 +179,7 @@ async function initialise(
     journal: newJournalId(),
     commands: table.additions,
     // Only a live source goes on to say what has expired.
-    graceMs: source.replication ? options.expiryGraceMs : 0,
+    graceMs: source.replication && !source.finite ? options.expiryGraceMs : 0,
     position,
     timeMs: context.now(),
   });

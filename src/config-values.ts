@@ -64,6 +64,21 @@ export function duration(unit: 'ms' | 's', min: number, max: number) {
   });
 }
 
+/** A point in time, as ms since 1970: ISO 8601 (UTC unless it says otherwise), or unix time in seconds or ms. */
+export function instant() {
+  return scalar('must be a time such as 2026-01-31T12:00:00Z, or unix time in seconds or ms', (text) => {
+    // Seconds have ten digits until the year 2286.
+    if (/^\d{9,10}(?:\.\d{1,6})?$/.test(text)) return Math.floor(Number(text) * 1000);
+    if (/^\d{12,13}$/.test(text)) return Number(text);
+    const [, date, clock = '00:00', zone = 'Z'] =
+      /^(\d{4}-\d{2}-\d{2})(?:[T ](\d{2}:\d{2}(?::\d{2}(?:\.\d{1,6})?)?)\s?(Z|[+-]\d{2}:\d{2})?)?$/i.exec(
+        text,
+      ) ?? [];
+    const ms = Date.parse(`${date}T${clock}${zone.toUpperCase()}`);
+    return Number.isNaN(ms) || ms < 0 ? undefined : ms;
+  });
+}
+
 /** On or off. A flag of this kind takes no value and has a --no- form. */
 export function toggle() {
   return scalar('must be true or false', (text) => {

@@ -4,7 +4,7 @@
 
 import { z } from 'zod';
 import { facts, type OptionFacts, option } from './config-facts.ts';
-import { choice, duration, integer, list, share, size, text, toggle } from './config-values.ts';
+import { choice, duration, instant, integer, list, share, size, text, toggle } from './config-values.ts';
 import { ROLES, VERBS, type Verb } from './config-verbs.ts';
 import type { Endpoint, EndpointSecrets } from './runtime/endpoint.ts';
 
@@ -71,7 +71,7 @@ export const options = z.object({
   }),
   source: option(text().optional(), {
     placeholder: 'URL',
-    description: 'log to read: redis-stream://host:port?key=KEY, redis://, aof:///, rdb:///, pika-binlog:///',
+    description: 'log to read: redis-stream://host:port?key=KEY, redis://, aof:///, rdb:///',
     everyday: true,
     commands: [...PIPELINE, 'append'],
   }),
@@ -107,8 +107,13 @@ export const options = z.object({
   }),
   until: option(choice(['caught-up']).optional(), {
     placeholder: 'caught-up',
-    description: 'end when all that is in the source now is applied',
+    description: 'end when all that is in the source now is applied (files: always)',
     everyday: true,
+    commands: APPLY,
+  }),
+  untilTime: option(instant().optional(), {
+    placeholder: 'TIME',
+    description: 'read an AOF up to this time: 2026-01-31T12:00:00Z, or unix time in s or ms',
     commands: APPLY,
   }),
   targetData: option(choice(['refuse', 'keep', 'replace']).default('refuse'), {

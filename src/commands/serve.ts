@@ -59,7 +59,8 @@ export async function serve(context: CommandContext, options: ServeOptions): Pro
     } else if (options.work && config.httpPort > 0) {
       http = await startHealthServer({ host: config.httpHost, port: config.httpPort, ...observed(observer) });
     }
-    if (config.until === 'caught-up') return await untilCaughtUp(context, observer, source);
+    if (config.until === 'caught-up' || source?.finite === true)
+      return await untilCaughtUp(context, observer, source);
     await aborted(signal);
     return 0;
   } finally {

@@ -15,6 +15,7 @@ export function sourceOf(config: Config, onNotice: (text: string) => void): Sour
     secrets: config.sourceSecrets,
     onNotice,
     dbMap: config.dbMap,
+    untilMs: config.untilTime,
     dataDir: config.dataDir,
     spoolBytesMax: config.spoolMax,
     transactionBytesMax: config.transactionBytes,

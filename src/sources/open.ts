@@ -1,10 +1,13 @@
 import type { RestoreRules } from '../rdb/rdb-log.ts';
 import type { EndpointSecrets } from '../runtime/endpoint.ts';
 import { ConfigurationError } from '../runtime/errors.ts';
+import { openAof } from './aof.ts';
+import { pathOf } from './file-url.ts';
 import { parseDatabaseMap } from './pika-binlog/databases.ts';
 import { parseBinlogUrl } from './pika-binlog/url.ts';
 import { PikaBinlogSource } from './pika-binlog.ts';
 import { positionRules } from './positions.ts';
+import { openRdbFile } from './rdb-file.ts';
 import { parseLinkUrl } from './redis-link/url.ts';
 import { RedisLinkSource } from './redis-link.ts';
 import { parseStreamUrl } from './redis-stream/url.ts';
@@ -27,13 +30,19 @@ export interface OpenSourceOptions {
   /** Where a replication link keeps its spool, and how much that may hold. */
   readonly dataDir?: string;
   readonly spoolBytesMax?: number;
-  /** Largest MULTI ... EXEC that a replication link puts into one entry. */
+  /** Largest MULTI ... EXEC that is put into one entry. */
   readonly transactionBytesMax?: number;
   /** Port that a replication link shows at the source; 0 for none. */
   readonly announcePort?: number;
   /** What the target's RESTORE takes; asked for when a snapshot begins. */
   readonly restoreRules?: () => Promise<RestoreRules>;
+  /** Read no further than this, ms since 1970: only what has timestamps can be. */
+  readonly untilMs?: number | undefined;
 }
+
+const TRANSACTION_BYTES_MAX = 64 * 1024 * 1024;
+/** Redis 7.0, as it is without configuration. */
+const RESTORE_RULES: RestoreRules = { rdbVersion: 10, bulkBytesMax: 512 * 1024 * 1024 };
 
 type Open = (url: string, options: OpenSourceOptions) => Source;
 
@@ -44,6 +53,10 @@ const SOURCES: Readonly<Record<string, Open>> = {
   redis: openRedisLink,
   rediss: openRedisLink,
   'pika-binlog': openPikaBinlog,
+  aof: (url, options) =>
+    openAof({ path: pathOf(options.option ?? '--source', url), ...fileOptions(options) }),
+  rdb: (url, options) =>
+    openRdbFile({ path: pathOf(options.option ?? '--source', url), ...fileOptions(options) }),
 };
 
 /**
@@ -51,13 +64,17 @@ const SOURCES: Readonly<Record<string, Open>> = {
  * @throws ConfigurationError for what the URL gets wrong, all of it at once.
  */
 export function openSource(url: string, options: OpenSourceOptions): Source {
-  const scheme = /^([a-z][a-z0-9+.-]*):\/\//i.exec(url)?.[1]?.toLowerCase();
+  const scheme = /^([a-z][a-z0-9+.-]*):(?:\/\/|(?=[./]))/i.exec(url)?.[1]?.toLowerCase();
   const open = scheme === undefined || !Object.hasOwn(SOURCES, scheme) ? undefined : SOURCES[scheme];
   if (open === undefined) {
     const known = Object.keys(SOURCES).join('://, ');
     const what = scheme === undefined ? 'not a URL' : `nothing reads ${scheme}://`;
     throw new ConfigurationError([`${options.option ?? '--source'}: ${what}; there is ${known}://`]);
   }
+  if (options.untilMs !== undefined && scheme !== 'aof')
+    throw new ConfigurationError([
+      `--until-time: only an AOF (aof://) has timestamps, ${scheme}:// has none`,
+    ]);
   return open(url, options);
 }
 
@@ -92,13 +109,19 @@ function problemsIn(work: () => void): readonly string[] {
   }
 }
 
+function fileOptions({ untilMs, transactionBytesMax, restoreRules, onNotice }: OpenSourceOptions) {
+  return {
+    untilMs,
+    transactionBytesMax: transactionBytesMax ?? TRANSACTION_BYTES_MAX,
+    restoreRules: restoreRules ?? (async () => RESTORE_RULES),
+    onNotice: onNotice ?? (() => {}),
+  };
+}
+
 function openRedisStream(url: string, options: OpenSourceOptions): Source {
   const { key, endpoint } = parseStreamUrl(options.option ?? '--source', url, options.secrets);
   return new RedisStreamSource({ ...options, endpoint, key });
 }
-
-/** What every server since Redis 7.0 takes. */
-const RESTORE_RULES: RestoreRules = { rdbVersion: 10, bulkBytesMax: 64 * 1024 * 1024 };
 
 function openRedisLink(url: string, options: OpenSourceOptions): Source {
   const { endpoint, name: logName } = parseLinkUrl(options.option ?? '--source', url, options.secrets);

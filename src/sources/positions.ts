@@ -1,3 +1,4 @@
+import { coversPlace as coversFilePlace } from './aof/place.ts';
 import { coversVector } from './pika-binlog/position.ts';
 import { areOfOneHistory, coversPlace as coversLinkPlace } from './redis-link/position.ts';
 import { coversPlace, entriesBetween } from './redis-stream/position.ts';
@@ -15,6 +16,8 @@ const RULES: Readonly<Record<string, PositionRules>> = {
     entriesBehind: () => undefined,
   },
   'pika-binlog': { covers: coversVector, entriesBehind: () => undefined },
+  aof: { covers: coversFilePlace, entriesBehind: () => undefined },
+  rdb: { covers: coversFilePlace, entriesBehind: () => undefined },
 };
 
 /** By the kind that stands before the colon of a source's identity. */

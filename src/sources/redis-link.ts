@@ -76,6 +76,7 @@ export interface RedisLinkOptions {
 
 export class RedisLinkSource implements Source {
   readonly kind = 'redis-link';
+  readonly finite = false;
   readonly replication = true;
   readonly identity: string;
   readonly display: string;

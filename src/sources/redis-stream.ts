@@ -48,6 +48,7 @@ export interface RedisStreamOptions {
 
 export class RedisStreamSource implements Source {
   readonly kind = 'redis-stream';
+  readonly finite = false;
   readonly replication = false;
   readonly identity: string;
   readonly display: string;

@@ -83,6 +83,8 @@ export interface Source {
   readonly identity: string;
   /** For people and logs, without secrets. */
   readonly display: string;
+  /** True: the log has an end; `head` stays where it is, and what follows it is for a source that is opened later. */
+  readonly finite: boolean;
   /**
    * True: the log is what a master tells its replicas. Conditions of EXPIRE are decided, and the DEL of an
    * expired key is in the log.

@@ -1,0 +1,168 @@
+import { appendFile, readdir, readFile, writeFile } from 'node:fs/promises';
+import { join } from 'node:path';
+import { describe, expect, test } from 'vitest';
+import { encodeCommand } from '../../src/binlog/resp.ts';
+import { writeAllTypes } from '../support/data-of-all-types.ts';
+import { FileRun } from '../support/file-run.ts';
+import { RedisServer } from '../support/redis-server.ts';
+
+const WITH_AOF = ['--appendonly', 'yes', '--appendfsync', 'always', '--auto-aof-rewrite-percentage', '0'];
+
+const aofOf = (server: RedisServer) => `aof://${join(server.dir, 'appendonlydir')}`;
+
+describe('lanegate run --source aof:///dir', () => {
+  test.each([
+    ['an RDB as the base', ['--aof-use-rdb-preamble', 'yes']],
+    [
+      'a base of commands, and timestamps',
+      ['--aof-use-rdb-preamble', 'no', '--aof-timestamp-enabled', 'yes'],
+    ],
+  ])('%s and increments: the target is equal to the server, and the run ends by itself', async (_, args) => {
+    await using server = await RedisServer.start({ args: [...WITH_AOF, ...args] });
+    await using bench = await FileRun.create();
+    await writeAllTypes(server.client(), 0);
+    await rewrite(server);
+    await writeAllTypes(server.client(), 1);
+    const first = await bench.run(aofOf(server));
+    expect(first).toMatchObject({ code: 0, stdout: expect.stringMatching(/^caught up: \d+ commands/) });
+    await bench.expectSameAs(server);
+    // The same log has grown: only what is new is applied.
+    await writeAllTypes(server.client(), 2);
+    const second = await bench.run(aofOf(server));
+    expect(second.code).toBe(0);
+    await bench.expectSameAs(server);
+    // It was rewritten: what was read is gone from it.
+    await rewrite(server);
+    const third = await bench.run(aofOf(server));
+    expect(third.code).toBe(1);
+    expect(third.stderr).toMatch(/reads aof:[0-9a-f]+, and --source is aof:/);
+  });
+
+  test('of a server that was killed, with a torn tail: applied up to the last whole command', async () => {
+    await using server = await RedisServer.start({ args: WITH_AOF });
+    await using bench = await FileRun.create();
+    await writeAllTypes(server.client(), 0);
+    await server.kill();
+    const dir = join(server.dir, 'appendonlydir');
+    const increment = (await readdir(dir)).find((name) => name.endsWith('.incr.aof')) as string;
+    const whole = await readFile(join(dir, increment));
+    await appendFile(join(dir, increment), encodeCommand(['MULTI']));
+    await appendFile(join(dir, increment), encodeCommand(['SET', 'torn', 'x'.repeat(100)]).subarray(0, 60));
+    const { code, stderr, stdout } = await bench.run(aofOf(server));
+    expect({ code, stderr: stderr + stdout }).toMatchObject({
+      code: 0,
+      stderr: expect.stringMatching(
+        /ends with a MULTI without its EXEC: the last 75 bytes, from byte \d+, are left out/,
+      ),
+    });
+    await writeFile(join(dir, increment), whole);
+    await server.restart();
+    await bench.expectSameAs(server);
+  });
+
+  test('runs killed at any moment go on where they were, and apply everything once', async () => {
+    await using server = await RedisServer.start({ args: WITH_AOF });
+    await using bench = await FileRun.create();
+    await writeAllTypes(server.client(), 0);
+    await rewrite(server);
+    const batch = server.client().pipeline();
+    for (let i = 0; i < 60_000; i++) batch.incr(`n:${i % 500}`).append(`text:${i % 300}`, 'x');
+    await batch.exec();
+    const small = ['--round-bytes', '64k', '--budget-bytes', '1m', '--chunk-bytes', '16k'];
+    for (const applied of [1, 3_000, 30_000]) {
+      await using process = bench.spawn(aofOf(server), ...small);
+      await untilApplied(bench.target, applied);
+      await process.kill('SIGKILL');
+    }
+    const { code, stderr } = await bench.run(aofOf(server), ...small);
+    expect({ code, stderr }).toMatchObject({ code: 0 });
+    await bench.expectSameAs(server);
+  });
+
+  test('damage in the middle stops it with file and offset', async () => {
+    await using server = await RedisServer.start({ args: WITH_AOF });
+    await using bench = await FileRun.create();
+    await server.client().set('before', 1);
+    await server.kill();
+    const dir = join(server.dir, 'appendonlydir');
+    const increment = (await readdir(dir)).find((name) => name.endsWith('.incr.aof')) as string;
+    const { length } = await readFile(join(dir, increment));
+    await appendFile(
+      join(dir, increment),
+      Buffer.concat([Buffer.alloc(40), encodeCommand(['SET', 'behind', 1])]),
+    );
+    const { code, stderr } = await bench.run(aofOf(server));
+    expect(code).toBe(1);
+    expect(stderr).toContain(`${increment}: expected '*' at byte ${length}`);
+    expect(stderr).toContain('redis-check-aof');
+    expect(await bench.target.client().get('behind')).toBeNull();
+  });
+
+  test('--until-time applies what the server had done by then', async () => {
+    await using server = await RedisServer.start({ args: [...WITH_AOF, '--aof-timestamp-enabled', 'yes'] });
+    await using bench = await FileRun.create();
+    const redis = server.client();
+    await redis.set('early', 1);
+    const [seconds = ''] = (await redis.time()).map(String);
+    // Timestamps are of whole seconds: what follows must be in another one.
+    for (;;) {
+      const [now] = (await redis.time()).map(String);
+      if (Number(now) > Number(seconds) + 1) break;
+      await redis.ping();
+    }
+    await redis.set('late', 1);
+    const until = new Date((Number(seconds) + 1) * 1000).toISOString();
+    const { code } = await bench.run(aofOf(server), '--until-time', until);
+    expect(code).toBe(0);
+    expect(await bench.target.client().mget('early', 'late')).toEqual(['1', null]);
+    // Without it, the rest.
+    expect((await bench.run(aofOf(server))).code).toBe(0);
+    expect(await bench.target.client().mget('early', 'late')).toEqual(['1', '1']);
+  });
+
+  test('an old single file, with an RDB in front and without', async () => {
+    await using server = await RedisServer.start({ args: WITH_AOF });
+    await writeAllTypes(server.client(), 0);
+    await rewrite(server);
+    await writeAllTypes(server.client(), 1);
+    await server.kill();
+    const dir = join(server.dir, 'appendonlydir');
+    const names = await readdir(dir);
+    const base = await readFile(join(dir, names.find((name) => name.endsWith('.base.rdb')) as string));
+    const increment = await readFile(join(dir, names.find((name) => name.endsWith('.incr.aof')) as string));
+    await server.restart();
+    await using bench = await FileRun.create();
+    await writeFile(join(bench.dir, 'old.aof'), Buffer.concat([base, increment]));
+    const { code, stderr } = await bench.run(`aof://${join(bench.dir, 'old.aof')}`);
+    expect({ code, stderr }).toMatchObject({ code: 0 });
+    await bench.expectSameAs(server);
+  });
+
+  test('a path that is not there ends the run with a sentence', async () => {
+    await using bench = await FileRun.create();
+    const { code, stderr } = await bench.run('aof:///nowhere/appendonlydir');
+    expect(code).toBe(1);
+    expect(stderr).toMatch(/\/nowhere\/appendonlydir does not exist/);
+    const host = await bench.run('aof://nowhere/appendonlydir');
+    expect(host.code).toBe(2);
+    expect(host.stderr).toMatch(/three slashes/);
+  });
+});
+
+async function rewrite(server: RedisServer): Promise<void> {
+  const redis = server.client();
+  await redis.bgrewriteaof();
+  for (;;) {
+    const info = await redis.info('persistence');
+    if (/aof_rewrite_in_progress:0/.test(info) && /aof_rewrite_scheduled:0/.test(info)) return;
+  }
+}
+
+/** Enough increments have reached the target. */
+async function untilApplied(target: RedisServer, count: number): Promise<void> {
+  const redis = target.client();
+  for (;;) {
+    const values = await redis.mget(Array.from({ length: 500 }, (_, i) => `n:${i}`));
+    if (values.reduce((sum, value) => sum + Number(value), 0) >= count) return;
+  }
+}

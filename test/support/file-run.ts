@@ -1,0 +1,48 @@
+import { mkdtemp, rm } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { expect } from 'vitest';
+import { type CliResult, type LanegateProcess, spawnLanegate } from './cli.ts';
+import { compareServers } from './compare.ts';
+import { RedisServer } from './redis-server.ts';
+
+/** `lanegate run` from a file to a target, with an embedded queue in a directory of its own. */
+export class FileRun implements AsyncDisposable {
+  readonly target: RedisServer;
+  readonly dir: string;
+
+  private constructor(target: RedisServer, dir: string) {
+    this.target = target;
+    this.dir = dir;
+  }
+
+  static async create(): Promise<FileRun> {
+    return new FileRun(await RedisServer.start(), await mkdtemp(join(tmpdir(), 'lanegate-file-run-')));
+  }
+
+  /** To its end. */
+  async run(source: string, ...args: string[]): Promise<CliResult> {
+    await using process = this.spawn(source, ...args);
+    return await process.exit();
+  }
+
+  spawn(source: string, ...args: string[]): LanegateProcess {
+    const options = ['--board-port', '0', '--watchdog-ms', '100', '--lock-ms', '2000'];
+    const dataDir = join(this.dir, 'data');
+    return spawnLanegate([
+      ...['run', '--source', source, '--target', this.target.url, '--data-dir', dataDir],
+      ...options,
+      ...args,
+    ]);
+  }
+
+  async expectSameAs(server: RedisServer): Promise<void> {
+    expect(await server.client().dbsize()).toBeGreaterThan(150);
+    expect(await compareServers(server.url, this.target.url)).toEqual([]);
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    await this.target[Symbol.asyncDispose]();
+    await rm(this.dir, { recursive: true, force: true });
+  }
+}
