@@ -13,8 +13,8 @@
  *          the assertions of took() and gate_took(), which look at what the target really ran, not at checkpoints.
  * Liveness everything is applied in the end: no invalid end state, and `applied` under weak fairness.
  *
- * Negative controls, each must fail: PAUSE_FIRST NO_FENCE NO_REWRITE MISSING_IS_ZERO NO_GATE_IDENTITY NO_ARRIVAL
- * ACK_FIRST APPLY_FIRST ITEM_PREDECESSOR NO_WATCHDOG
+ * Negative controls, each must fail (scripts/model.mjs): PAUSE_FIRST NO_LANE_FENCE NO_GATE_FENCE NO_REWRITE MISSING_IS_ZERO
+ * NO_GATE_IDENTITY NO_ARRIVAL ACK_FIRST APPLY_FIRST ITEM_PREDECESSOR NO_WATCHDOG
  */
 
 #ifndef LANES
@@ -92,7 +92,11 @@ byte crashes = CRASHES;
 /* Last seq of lane l in the log as a whole, and in the journal. */
 #define TAIL_OF(l, h) ((h) % PERIOD == 0 -> (h) : ((h) % PERIOD > LANES + (l) -> (h) - (h) % PERIOD + LANES + (l) + 1 : ((h) % PERIOD > (l) -> (h) - (h) % PERIOD + (l) + 1 : (h) - (h) % PERIOD)))
 #define TAIL(l) TAIL_OF(l, head)
+#ifdef MISSING_IS_ZERO
+#define BEHIND(l) (ck[l] == MISSING || ck[l] < TAIL(l))
+#else
 #define BEHIND(l) (ck[l] != MISSING && ck[l] < TAIL(l))
+#endif
 
 #if LANES == 2
 #define ALL(what) (what(0) && what(1))
@@ -138,8 +142,10 @@ inline gate_took(s) {
 
 inline execute_gate() {
   if
-#ifdef NO_FENCE
+#if defined(NO_GATE_FENCE)
   :: ALIVE(era)
+#elif defined(NO_ARRIVAL)
+  :: ALIVE(era) && !CLOSED
 #else
   :: ALIVE(era) && ALL(AT_MARKER)
 #endif
@@ -193,10 +199,12 @@ inline run_gate() {
   go = false
 }
 
-#ifdef NO_FENCE
-#define UNFENCED true
+#if defined(NO_LANE_FENCE)
+#define SAME(l) true
+#elif defined(MISSING_IS_ZERO)
+#define SAME(l) (ck[l] == at || (ck[l] == MISSING && at == 0))
 #else
-#define UNFENCED false
+#define SAME(l) (ck[l] == at)
 #endif
 
 /* Jobs of lane l, one after the other. `at`: the checkpoint that it read; `first` .. `last`: its chunk. */
@@ -235,11 +243,11 @@ proctype worker(byte l) {
         atomic { ck[l] = last; at = last }
 #else
         if
-        :: atomic { ALIVE(era) && (UNFENCED || ck[l] == at) -> /* EXEC: data and checkpoint */
+        :: atomic { ALIVE(era) && SAME(l) -> /* EXEC: data and checkpoint */
              took(l, first);
              if :: first < last -> took(l, last) :: else fi;
              ck[l] = last; at = last }
-        :: atomic { !(ALIVE(era) && (UNFENCED || ck[l] == at)) -> break } /* refused: it is somebody else's by now */
+        :: atomic { !(ALIVE(era) && SAME(l)) -> break } /* refused: it is somebody else's by now */
         :: atomic { crashes > 0 -> crashes--; break } /* dies, or its connection does, in front of EXEC */
 #ifdef ITEM_PREDECESSOR
         :: atomic { crashes > 0 && ck[l] == at && first == last && NEXT(l, last) <= head && !IS_GATE(NEXT(l, last)) ->
