@@ -275,12 +275,14 @@ export class IngestHolder {
   }
 
   async #stopped(session: FencedSession, error: StopError): Promise<HolderEnd> {
-    const { journal, control, now } = this.#context;
+    const { journal, control, redis, workerId, now } = this.#context;
     const inForce = await journal.inForce();
     if (this.#started) {
       // Whoever has lost the role meanwhile must not stop its successor, say for a range that only it still wanted.
       const known = controlState(await session.read([control.identity, control.mark]));
-      if (!holdsRole(this.#started, inForce, known)) return 'superseded';
+      const holder = (await redis.hget(journal.keys.state, 'holder')) ?? '';
+      const role = { ...this.#started, holder: workerId };
+      if (!holdsRole(role, inForce && { ...inForce, holder }, known)) return 'superseded';
     }
     const record = {
       generation: inForce?.generation ?? NO_GENERATION,

@@ -35,7 +35,11 @@ const CHECKS = [
   gate('jobs and pauses, a process dies, a wake-up is lost', [...ONE_DIES, 'HINTS', 'LOSSES=1']),
   gate('everything is applied in the end', [...ONE, 'HINTS', 'LOSSES=1', 'NO_GATE_JOB'], 'holds', 'liveness'),
 
-  gate('PAUSE_FIRST: pausing before the lanes have arrived', [...ONE, 'HINTS', 'LOSSES=0', 'PAUSE_FIRST'], DEADLOCK),
+  gate(
+    'PAUSE_FIRST: pausing before the lanes have arrived',
+    [...ONE, 'HINTS', 'LOSSES=0', 'PAUSE_FIRST'],
+    DEADLOCK,
+  ),
   gate('NO_LANE_FENCE: a chunk that is not fenced', ['WORKERS=2', 'CRASHES=0', 'NO_LANE_FENCE'], ASSERTION),
   gate('NO_GATE_FENCE: a gate that is not fenced', [...ONE, 'NO_GATE_FENCE'], ASSERTION),
   gate('NO_REWRITE: a flush erases the checkpoints', [...ONE, 'NO_REWRITE'], DEADLOCK),
@@ -44,12 +48,24 @@ const CHECKS = [
   gate('NO_ARRIVAL: a gate does not look who has arrived', [...ONE, 'NO_ARRIVAL'], ASSERTION),
   gate('ACK_FIRST: the checkpoint before the data', [...ONE_DIES, 'ACK_FIRST'], ASSERTION),
   gate('APPLY_FIRST: the data before the checkpoint', [...ONE_DIES, 'APPLY_FIRST'], ASSERTION),
-  gate("ITEM_PREDECESSOR: a chunk let through by its item's predecessor", [...ONE_DIES, 'ITEM_PREDECESSOR'], ASSERTION),
-  gate('NO_WATCHDOG: a wake-up is lost and nobody looks', [...ONE, 'HINTS', 'LOSSES=1', 'NO_WATCHDOG'], DEADLOCK),
+  gate(
+    "ITEM_PREDECESSOR: a chunk let through by its item's predecessor",
+    [...ONE_DIES, 'ITEM_PREDECESSOR'],
+    ASSERTION,
+  ),
+  gate(
+    'NO_WATCHDOG: a wake-up is lost and nobody looks',
+    [...ONE, 'HINTS', 'LOSSES=1', 'NO_WATCHDOG'],
+    DEADLOCK,
+  ),
 ];
 
 async function missing() {
-  const found = async (command, flag) => run(command, [flag]).then(() => true, () => false);
+  const found = async (command, flag) =>
+    run(command, [flag]).then(
+      () => true,
+      () => false,
+    );
   const packages = [];
   if (!(await found('spin', '-V'))) packages.push('spin');
   if (!(await found('gcc', '--version'))) packages.push('gcc libc6-dev');
@@ -65,7 +81,11 @@ async function check({ model, defines, how }) {
     await run('spin', ['-a', ...defines.map((define) => `-D${define}`), model], options);
     const claim = how === 'liveness' ? ['-DNFAIR=4'] : ['-DSAFETY', '-DNOCLAIM'];
     await run('gcc', ['-O2', '-DCOLLAPSE', ...claim, '-o', 'pan', 'pan.c'], options);
-    const { stdout } = await run('./pan', ['-m400000', '-n', ...(how === 'liveness' ? ['-a', '-f'] : [])], options);
+    const { stdout } = await run(
+      './pan',
+      ['-m400000', '-n', ...(how === 'liveness' ? ['-a', '-f'] : [])],
+      options,
+    );
     return read(stdout);
   } finally {
     await rm(directory, { recursive: true, force: true });

@@ -44,14 +44,15 @@ export function stillStands(
 
 /**
  * Whether an ingest that began this journal in this epoch is still the one. The journal alone does not say: its Redis may
- * have come back as it was then.
+ * have come back as it was then, and an epoch be given to a second holder.
  */
 export function holdsRole(
-  role: { readonly journalId: string; readonly epoch: number },
-  inForce: (JournalInForce & { readonly epoch: number }) | undefined,
+  role: { readonly journalId: string; readonly epoch: number; readonly holder: string },
+  inForce: (JournalInForce & { readonly epoch: number; readonly holder: string }) | undefined,
   control: ControlState,
 ): boolean {
   if (inForce?.id !== role.journalId || inForce.epoch !== role.epoch) return false;
+  if (inForce.holder !== role.holder) return false;
   if (control.kind !== 'known' || control.identity.journal !== role.journalId) return false;
   return inForce.head >= control.mark.seq;
 }

@@ -67,7 +67,13 @@ export function* ingest(world: World, who: string): Actor {
     if (world.isForgotten(at, taken)) {
       // Whoever has lost the role since it began must not stop its successor for what it cannot read any more.
       const known = controlState(session.read([CONTROL.identity, CONTROL.mark]));
-      if (!holdsRole({ ...begun, journalId: begun.id }, reaching(world, world.journal.inForce()), known))
+      if (
+        !holdsRole(
+          { ...begun, journalId: begun.id, holder: who },
+          reaching(world, world.journal.inForce()),
+          known,
+        )
+      )
         return;
       throw new Violation(
         'I5',
@@ -127,7 +133,7 @@ function* startIngest(world: World, session: SimSession, who: string): Generator
     step = startStep(known, reaching(world, inForce), gaps);
   }
   if (step === 'rebuild') return yield* rebuild(world, session, known, inForce, who);
-  const begun = world.journal.begin(known.identity.journal);
+  const begun = world.journal.begin(known.identity.journal, who);
   if (begun === 'fenced' || begun === 'missing') return undefined;
   world.trace?.(`${who} begins ${begun.id} epoch ${begun.epoch} head ${begun.head} at ${begun.position}`);
   yield;
@@ -189,7 +195,7 @@ function* rebuild(
   if (outcome.kind !== 'committed') return undefined;
   yield;
   const { id, generation, start } = next.journal;
-  const made = world.journal.rebuild(inForce, next.journal);
+  const made = world.journal.rebuild(inForce, next.journal, who);
   world.trace?.(`${who} rebuilds ${id} behind ${start.seq}: ${made === 'fenced' ? made : 'ok'}`);
   if (made === 'fenced') return undefined;
   world.rebuilds++;
