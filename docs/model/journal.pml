@@ -38,7 +38,6 @@
 typedef Journal {
   byte id;
   byte epoch;
-  byte holder;
   byte start;
   byte head
 };
@@ -61,9 +60,9 @@ byte ids = 1;
 /* ck < tail, and what comes next is not there. */
 #define GAP(l, c) ((c) < TAIL(l, journal.head) && !HAS_NEXT(l, c))
 #ifdef NO_SECOND_LOOK
-#define HOLDS (journal.id == id && journal.epoch == epoch && journal.holder == _pid && identity == id)
+#define HOLDS (journal.id == id && journal.epoch == epoch && journal.head == head && identity == id)
 #else
-#define HOLDS (journal.id == id && journal.epoch == epoch && journal.holder == _pid && identity == id && journal.head >= mark)
+#define HOLDS (journal.id == id && journal.epoch == epoch && journal.head == head && identity == id && journal.head >= mark)
 #endif
 
 inline make_anew() {
@@ -77,7 +76,7 @@ inline make_anew() {
 #else
      :: atomic { journal.id == old_id && journal.epoch == old_epoch ->
 #endif
-          journal.id = id; journal.epoch++; journal.holder = _pid; journal.start = at; journal.head = at;
+          journal.id = id; journal.epoch++; journal.start = at; journal.head = at;
           epoch = journal.epoch; head = at; ok = true }
 #ifndef NO_REBUILD_NAME
      :: atomic { !(journal.id == old_id && journal.epoch == old_epoch) }
@@ -114,7 +113,7 @@ proctype ingest() {
      if
      :: atomic { (journal.id == id && REACHES && IS_WHOLE) -> skip }
         if
-        :: atomic { journal.id == id -> journal.epoch++; journal.holder = _pid; epoch = journal.epoch; head = journal.head }
+        :: atomic { journal.id == id -> journal.epoch++; epoch = journal.epoch; head = journal.head }
            /* the second look: the journal may have fallen back between the look and now */
 #ifdef NO_SECOND_LOOK
            ok = true
@@ -228,12 +227,12 @@ proctype source() {
 
 /* The queue's Redis: is emptied, or comes back as it was. */
 proctype nemesis() {
-  atomic { copy.id = journal.id; copy.epoch = journal.epoch; copy.holder = journal.holder; copy.start = journal.start; copy.head = journal.head }
+  atomic { copy.id = journal.id; copy.epoch = journal.epoch; copy.start = journal.start; copy.head = journal.head }
   end: do
   :: atomic { fallbacks > 0 -> fallbacks--;
-       journal.id = copy.id; journal.epoch = copy.epoch; journal.holder = copy.holder; journal.start = copy.start; journal.head = copy.head }
+       journal.id = copy.id; journal.epoch = copy.epoch; journal.start = copy.start; journal.head = copy.head }
   :: atomic { fallbacks > 0 -> fallbacks--;
-       journal.id = 0; journal.epoch = 0; journal.holder = 0; journal.start = 0; journal.head = 0 }
+       journal.id = 0; journal.epoch = 0; journal.start = 0; journal.head = 0 }
   od
 }
 

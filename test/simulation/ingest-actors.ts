@@ -60,7 +60,7 @@ export function* ingest(world: World, who: string): Actor {
     positionInside: (entry, taken) => `${Number(entry.position) - 1}:${taken}`,
     onPoison: () => ({ kind: 'drop', record: '' }),
   });
-  let head = begun.head;
+  let { head, position } = begun;
   let { at, taken } = world.place(begun.position);
   for (let looks = 0; looks < 40; looks++) {
     yield;
@@ -69,7 +69,7 @@ export function* ingest(world: World, who: string): Actor {
       const known = controlState(session.read([CONTROL.identity, CONTROL.mark]));
       if (
         !holdsRole(
-          { ...begun, journalId: begun.id, holder: who },
+          { ...begun, journalId: begun.id, position },
           reaching(world, world.journal.inForce()),
           known,
         )
@@ -91,6 +91,7 @@ export function* ingest(world: World, who: string): Actor {
       if (outcome === 'fenced' || outcome === 'missing') return;
       if (rng() < 0.05) world.journal.commit(begun.id, begun.epoch, head, step.round);
       head = step.round.lastSeq;
+      position = step.round.position;
     }
     if (end > at) taken = 0;
     at = end;
@@ -133,7 +134,7 @@ function* startIngest(world: World, session: SimSession, who: string): Generator
     step = startStep(known, reaching(world, inForce), gaps);
   }
   if (step === 'rebuild') return yield* rebuild(world, session, known, inForce, who);
-  const begun = world.journal.begin(known.identity.journal, who);
+  const begun = world.journal.begin(known.identity.journal);
   if (begun === 'fenced' || begun === 'missing') return undefined;
   world.trace?.(`${who} begins ${begun.id} epoch ${begun.epoch} head ${begun.head} at ${begun.position}`);
   yield;
@@ -195,7 +196,7 @@ function* rebuild(
   if (outcome.kind !== 'committed') return undefined;
   yield;
   const { id, generation, start } = next.journal;
-  const made = world.journal.rebuild(inForce, next.journal, who);
+  const made = world.journal.rebuild(inForce, next.journal);
   world.trace?.(`${who} rebuilds ${id} behind ${start.seq}: ${made === 'fenced' ? made : 'ok'}`);
   if (made === 'fenced') return undefined;
   world.rebuilds++;

@@ -6,7 +6,6 @@ import { itemBytes } from '../../src/target/plan.ts';
 interface State {
   readonly id: string;
   epoch: number;
-  holder: string;
   readonly generation: string;
   readonly lanes: number;
   head: number;
@@ -53,25 +52,23 @@ export class SimJournal {
   }
 
   inForce():
-    | { id: string; generation: string; lanes: number; epoch: number; holder: string; head: number }
+    | { id: string; generation: string; lanes: number; epoch: number; position: string; head: number }
     | undefined {
     const state = this.#state;
     return state && { ...state };
   }
 
-  begin(id: string, holder: string): Begun | 'fenced' | 'missing' {
+  begin(id: string): Begun | 'fenced' | 'missing' {
     const state = this.#state;
     if (!state) return 'missing';
     if (state.id !== id) return 'fenced';
     state.epoch++;
-    state.holder = holder;
     return { ...state, tails: [...state.tails] };
   }
 
   rebuild(
     replaces: { id: string; epoch: number } | undefined,
     made: { id: string; generation: string; lanes: number; start: ResumePoint },
-    holder: string,
   ): { epoch: number } | 'fenced' {
     const state = this.#state;
     if (state?.id !== replaces?.id || (replaces && state?.epoch !== replaces.epoch)) return 'fenced';
@@ -80,7 +77,6 @@ export class SimJournal {
     this.#state = {
       id,
       epoch,
-      holder,
       generation,
       lanes,
       head: start.seq,
