@@ -22,6 +22,8 @@ const gate = (name, defines, expected = 'holds', how = 'safety') => ({
   how,
 });
 
+const journal = (name, defines, expected) => ({ ...gate(name, defines, expected), model: 'journal.pml' });
+
 const ASSERTION = 'assertion violated';
 const DEADLOCK = 'invalid end state';
 const ONE = ['WORKERS=1', 'CRASHES=0'];
@@ -58,6 +60,17 @@ const CHECKS = [
     [...ONE, 'HINTS', 'LOSSES=1', 'NO_WATCHDOG'],
     DEADLOCK,
   ),
+
+  journal('the journal is lost or comes back older', ['INGESTS=1', 'N=4', 'IDS=3'], 'holds'),
+  journal('NO_EPOCH: a commit by whoever was overtaken', ['N=3', 'IDS=1', 'NO_EPOCH'], ASSERTION),
+  journal(
+    'NO_SECOND_LOOK: a journal fell back while it was taken over',
+    ['INGESTS=1', 'NO_SECOND_LOOK'],
+    ASSERTION,
+  ),
+  journal('ACK_HEAD: the source forgets what is not applied', ['INGESTS=1', 'ACK_HEAD'], ASSERTION),
+  journal('NO_MARK_FENCE: a gate puts an older mark back', ['INGESTS=1', 'NO_MARK_FENCE'], ASSERTION),
+  journal('ERASE_MARK: a gate puts none back', ['INGESTS=1', 'ERASE_MARK'], ASSERTION),
 ];
 
 async function missing() {

@@ -67,14 +67,9 @@ export function* ingest(world: World, who: string): Actor {
     if (world.isForgotten(at, taken)) {
       // Whoever has lost the role since it began must not stop its successor for what it cannot read any more.
       const known = controlState(session.read([CONTROL.identity, CONTROL.mark]));
-      if (
-        !holdsRole(
-          { ...begun, journalId: begun.id, position },
-          reaching(world, world.journal.inForce()),
-          known,
-        )
-      )
-        return;
+      const role = { ...begun, journalId: begun.id, position };
+      const holds = holdsRole(role, reaching(world, world.journal.inForce()), known);
+      if (!holds && world.mutant !== 'stop-without-role') return;
       throw new Violation(
         'I5',
         `${who} reads from ${at}:${taken}, and the source forgot up to ${world.acknowledged}`,

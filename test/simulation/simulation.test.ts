@@ -48,6 +48,7 @@ describe('the simulation would notice', () => {
       /Error: I/,
     ],
     ['relane-before-reading', 'a wait for drained lanes that nobody can drain', /Error: I8/],
+    ['stop-without-role', 'an ingest that was overtaken and stops its successor', /Error: I5/],
     ['journal-behind-mark', 'a journal that came back older than the low-water mark', /Error: I5/],
   ];
 

@@ -19,7 +19,8 @@ export type Mutant =
   | 'mark-ignores-gaps'
   | 'raise-behind-checkpoints'
   | 'relane-before-reading'
-  | 'journal-behind-mark';
+  | 'journal-behind-mark'
+  | 'stop-without-role';
 
 export const FAULTS = [
   'kill',
