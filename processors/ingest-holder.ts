@@ -307,12 +307,14 @@ export class IngestHolder {
   }
 
   async #stopped(session: FencedSession, error: StopError): Promise<HolderEnd> {
-    const { journal, control, now } = this.#context;
+    const { journal, control, redis, now } = this.#context;
     const inForce = await journal.inForce();
     if (this.#started) {
       // Whoever has lost the role meanwhile must not stop its successor, say for a range that only it still wanted.
       const known = controlState(await session.read([control.identity, control.mark]));
-      if (!holdsRole(this.#started, inForce, known)) return 'superseded';
+      const position = (await redis.hget(journal.keys.state, 'position')) ?? '';
+      const role = { ...this.#started, position: this.#loop?.view.position ?? this.#started.position };
+      if (!holdsRole(role, inForce && { ...inForce, position }, known)) return 'superseded';
     }
     const record = {
       generation: inForce?.generation ?? NO_GENERATION,

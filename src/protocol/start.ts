@@ -43,15 +43,16 @@ export function stillStands(
 }
 
 /**
- * Whether an ingest that began this journal in this epoch is still the one. The journal alone does not say: its Redis may
- * have come back as it was then.
+ * Whether an ingest that began this journal in this epoch, and has read up to `position`, is still the one. Journal and
+ * epoch alone do not say: their Redis may have come back as it was then, and the epoch be given to a second ingest.
  */
 export function holdsRole(
-  role: { readonly journalId: string; readonly epoch: number },
-  inForce: (JournalInForce & { readonly epoch: number }) | undefined,
+  role: { readonly journalId: string; readonly epoch: number; readonly position: string },
+  inForce: (JournalInForce & { readonly epoch: number; readonly position: string }) | undefined,
   control: ControlState,
 ): boolean {
   if (inForce?.id !== role.journalId || inForce.epoch !== role.epoch) return false;
+  if (inForce.position !== role.position) return false;
   if (control.kind !== 'known' || control.identity.journal !== role.journalId) return false;
   return inForce.head >= control.mark.seq;
 }

@@ -60,15 +60,16 @@ export function* ingest(world: World, who: string): Actor {
     positionInside: (entry, taken) => `${Number(entry.position) - 1}:${taken}`,
     onPoison: () => ({ kind: 'drop', record: '' }),
   });
-  let head = begun.head;
+  let { head, position } = begun;
   let { at, taken } = world.place(begun.position);
   for (let looks = 0; looks < 40; looks++) {
     yield;
     if (world.isForgotten(at, taken)) {
       // Whoever has lost the role since it began must not stop its successor for what it cannot read any more.
       const known = controlState(session.read([CONTROL.identity, CONTROL.mark]));
-      if (!holdsRole({ ...begun, journalId: begun.id }, reaching(world, world.journal.inForce()), known))
-        return;
+      const role = { ...begun, journalId: begun.id, position };
+      const holds = holdsRole(role, reaching(world, world.journal.inForce()), known);
+      if (!holds && world.mutant !== 'stop-without-role') return;
       throw new Violation(
         'I5',
         `${who} reads from ${at}:${taken}, and the source forgot up to ${world.acknowledged}`,
@@ -85,6 +86,7 @@ export function* ingest(world: World, who: string): Actor {
       if (outcome === 'fenced' || outcome === 'missing') return;
       if (rng() < 0.05) world.journal.commit(begun.id, begun.epoch, head, step.round);
       head = step.round.lastSeq;
+      position = step.round.position;
     }
     if (end > at) taken = 0;
     at = end;

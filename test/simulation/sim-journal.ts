@@ -51,7 +51,9 @@ export class SimJournal {
     this.#state = this.copy();
   }
 
-  inForce(): { id: string; generation: string; lanes: number; epoch: number; head: number } | undefined {
+  inForce():
+    | { id: string; generation: string; lanes: number; epoch: number; position: string; head: number }
+    | undefined {
     const state = this.#state;
     return state && { ...state };
   }

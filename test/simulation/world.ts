@@ -19,10 +19,28 @@ export type Mutant =
   | 'mark-ignores-gaps'
   | 'raise-behind-checkpoints'
   | 'relane-before-reading'
-  | 'journal-behind-mark';
+  | 'journal-behind-mark'
+  | 'stop-without-role';
+
+export const FAULTS = [
+  'kill',
+  'save target',
+  'save journal',
+  'target falls back',
+  'journal falls back',
+  'connections break',
+  'relane',
+  'target is another server',
+  'refusal',
+] as const;
+export type Fault = (typeof FAULTS)[number];
 
 export interface SimOptions {
   readonly mutant?: Mutant | undefined;
+  /** For a smaller history: entries of the source, steps with faults, and which faults. */
+  readonly entriesMax?: number | undefined;
+  readonly chaosSteps?: number | undefined;
+  readonly faults?: ReadonlySet<Fault> | undefined;
   readonly trace?: (line: string) => void;
 }
 
@@ -32,7 +50,8 @@ interface Running {
   sleepUntil: number;
 }
 
-const CHAOS_STEPS = 900;
+export const CHAOS_STEPS = 900;
+export const ENTRIES_MAX = 37;
 const QUIET_STEPS_MAX = 12_000;
 const ACTORS_MAX = 10;
 const SLOTS = Array.from({ length: CELLS }, (_, cell) => {
@@ -73,6 +92,7 @@ export class World {
   #targets: TargetState[] = [];
   #journals: JournalCopy[] = [];
   readonly #trims: boolean;
+  readonly #chaosSteps: number;
   readonly #faults: readonly (readonly [strike: () => void, weight: number])[];
   readonly #faultWeight: number;
 
@@ -80,24 +100,28 @@ export class World {
     this.rng = random(seed);
     this.mutant = options.mutant;
     this.trace = options.trace;
-    this.log = makeLog(this.rng, 8 + intBelow(this.rng, 30));
+    this.log = makeLog(
+      this.rng,
+      Math.min(8 + intBelow(this.rng, ENTRIES_MAX - 7), options.entriesMax ?? ENTRIES_MAX),
+    );
     this.target = new SimTarget(this.log);
     this.lanesFirst = 1 + intBelow(this.rng, 4);
     this.#trims = this.rng() < 0.5;
-    this.#faults = this.#mixFaults();
+    this.#chaosSteps = options.chaosSteps ?? CHAOS_STEPS;
+    this.#faults = this.#mixFaults(options.faults);
     this.#faultWeight = this.#faults.reduce((sum, [, weight]) => sum + weight, 0);
     this.target.cellsOf = (lane) => cellsByLane(this.#lanes())[lane] ?? [];
   }
 
   run(): { steps: number; executions: number } {
-    while (this.#steps < CHAOS_STEPS) {
+    while (this.#steps < this.#chaosSteps) {
       this.#step();
       if (this.rng() < 0.04) this.#fault();
       if (this.written < this.log.entries.length && this.rng() < 0.08) this.written++;
     }
     this.#calm();
     while (!this.#done()) {
-      if (this.#steps > CHAOS_STEPS + QUIET_STEPS_MAX)
+      if (this.#steps > this.#chaosSteps + QUIET_STEPS_MAX)
         throw new Violation('I8', `stands still: ${this.#where()}`);
       for (let i = 0; i < 20; i++) this.#step();
     }
@@ -196,20 +220,23 @@ export class World {
   }
 
   /** Each seed has its own mix: some faults often, others never. */
-  #mixFaults(): [strike: () => void, weight: number][] {
+  #mixFaults(allowed: ReadonlySet<Fault> | undefined): [strike: () => void, weight: number][] {
     const { target, journal, rng } = this;
-    const strikes = [
-      () => this.#actors.splice(intBelow(rng, this.#actors.length), 1),
-      () => (target.impostor ? undefined : this.#targets.push(target.copy())),
-      () => this.#journals.push(journal.copy()),
-      () => this.#failOver(),
-      () => this.#loseJournal(),
-      () => target.era++,
-      () => this.#askForLanes(),
-      () => this.#swapTarget(),
-      () => this.#refuseOne(),
-    ];
-    return strikes.map((strike) => [strike, rng() < 0.3 ? 0 : rng()]);
+    const strikes: Record<Fault, () => void> = {
+      kill: () => this.#actors.splice(intBelow(rng, this.#actors.length), 1),
+      'save target': () => (target.impostor ? undefined : this.#targets.push(target.copy())),
+      'save journal': () => this.#journals.push(journal.copy()),
+      'target falls back': () => this.#failOver(),
+      'journal falls back': () => this.#loseJournal(),
+      'connections break': () => target.era++,
+      relane: () => this.#askForLanes(),
+      'target is another server': () => this.#swapTarget(),
+      refusal: () => this.#refuseOne(),
+    };
+    return FAULTS.map((fault) => {
+      const weight = rng() < 0.3 ? 0 : rng();
+      return [strikes[fault], allowed === undefined || allowed.has(fault) ? weight : 0];
+    });
   }
 
   #askForLanes(): void {
