@@ -26,6 +26,7 @@ import {
 } from './generation.ts';
 import { type ClassifierPolicy, type IngestLimits, IngestLoop, stopIngest } from './ingest.ts';
 import { moveMark } from './mark.ts';
+import { SnapshotMeter, type SnapshotView } from './snapshot-meter.ts';
 import { gaps, type IngestOptions, routingOf, startIngest } from './startup.ts';
 import { databasesOf } from './target-data.ts';
 
@@ -45,6 +46,8 @@ export interface HolderView {
   readonly lagEntries: number | null;
   /** When the source ran the oldest entry that is not read, ms since 1970; null when there is none. */
   readonly unreadSinceMs: number | null;
+  /** Of a source with a snapshot. */
+  readonly snapshot: SnapshotView | null;
 }
 
 type Turn = 'restart' | 'relane' | 'paused';
@@ -57,6 +60,7 @@ export class IngestHolder {
   #started: Started | undefined;
   #lag: { head: string; entries: number | null; sinceMs: number | null } | undefined;
   #acknowledged = '';
+  readonly #meter = new SnapshotMeter();
   /** Marks of the last retention window, oldest first. */
   #marks: { readonly atMs: number; readonly position: string }[] = [];
   /** Lanes with a gap at the last look: twice in a row means that the journal is not whole. */
@@ -78,6 +82,7 @@ export class IngestHolder {
       headPosition: this.#lag?.head ?? null,
       lagEntries: this.#lag?.entries ?? null,
       unreadSinceMs: this.#lag?.sinceMs ?? null,
+      snapshot: this.#meter.look(this.#source.progress?.(), this.#context.now()),
     };
   }
 
@@ -242,8 +247,8 @@ export class IngestHolder {
       const head = await this.#source.head();
       const at = this.#loop?.view.position;
       if (at !== undefined) {
-        const entries = this.#source.entriesBehind(at, head.position) ?? null;
         const isBehind = !this.#source.covers(at, head.position);
+        const entries = isBehind ? Math.max(1, this.#source.entriesBehind(at, head.position) ?? 1) : 0;
         const sinceMs = isBehind ? ((await this.#source.timeBehind(at)) ?? null) : null;
         this.#lag = { head: head.position, entries, sinceMs };
       }

@@ -14,6 +14,19 @@ export interface Stopped {
   readonly hint: string;
 }
 
+export interface SnapshotStatus {
+  readonly phase: 'connecting' | 'waiting' | 'receiving' | 'loading' | 'streaming' | 'full';
+  readonly receivedBytes: number;
+  /** null when the source does not say. */
+  readonly totalBytes: number | null;
+  readonly loadedBytes: number;
+  readonly keys: number;
+  /** On disk, waiting to be read or acknowledged. */
+  readonly spooledBytes: number;
+  readonly bytesPerSecond: number | null;
+  readonly msLeft: number | null;
+}
+
 export interface LaneStatus {
   readonly lane: number;
   readonly appliedThrough: number;
@@ -43,6 +56,8 @@ export interface PipelineStatus {
     readonly position: string | null;
     readonly connected: boolean;
     readonly waiting: Waiting | null;
+    /** How far a full sync has come; null for a source without one, and while nobody reads. */
+    readonly snapshot: SnapshotStatus | null;
   };
   readonly queue: { readonly waiting: Waiting | null };
   readonly target: { readonly waiting: Waiting | null };

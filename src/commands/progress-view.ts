@@ -1,6 +1,6 @@
-import type { PipelineStatus } from '../status.ts';
+import type { PipelineStatus, SnapshotStatus } from '../status.ts';
 import { formatCount, formatDuration } from './format.ts';
-import type { ViewOptions } from './status-view.ts';
+import { snapshotText, type ViewOptions } from './status-view.ts';
 
 /** Older samples weigh less; after this long a past rate is forgotten to a third. */
 const SMOOTHING_MS = 5_000;
@@ -12,6 +12,8 @@ export interface Progress {
   readonly lagEntries: number;
   /** undefined while the lag does not shrink. */
   readonly msLeft: number | undefined;
+  /** While a full sync is under way. */
+  readonly snapshot: SnapshotStatus | undefined;
 }
 
 /** Turns the statuses of one `run --until caught-up` into rates. */
@@ -36,6 +38,8 @@ export class ProgressMeter {
       commandsPerSecond: (this.#commandsPerMs ?? 0) * 1000,
       lagEntries: status.lagEntries,
       msLeft: timeLeft(status.lagEntries, this.#entriesPerMs ?? 0),
+      snapshot:
+        status.source.snapshot?.phase === 'streaming' ? undefined : (status.source.snapshot ?? undefined),
     };
   }
 }
@@ -53,13 +57,14 @@ function timeLeft(lagEntries: number, entriesPerMs: number): number | undefined 
 
 /** One line that fits the terminal, to be drawn over itself. */
 export function renderProgress(progress: Progress, options: ViewOptions): string {
-  const { applied, commandsPerSecond, lagEntries, msLeft } = progress;
+  const { applied, commandsPerSecond, lagEntries, msLeft, snapshot } = progress;
   const left = msLeft === undefined ? 'time left not known' : `${formatDuration(msLeft)} left`;
   const parts = [
     `${formatCount(applied)} commands applied`,
     `${formatCount(commandsPerSecond)} commands/s`,
-    `${formatCount(lagEntries)} entries to go`,
-    left,
+    ...(snapshot === undefined
+      ? [`${formatCount(lagEntries)} entries to go`, left]
+      : [snapshotText(snapshot)]),
   ];
   const line = parts.join(options.colour ? ' · ' : ', ');
   return line.length <= options.width ? line : line.slice(0, Math.max(0, options.width));

@@ -1,4 +1,4 @@
-import type { LaneStatus, PipelineStatus, Stopped, Waiting } from '../status.ts';
+import type { LaneStatus, PipelineStatus, SnapshotStatus, Stopped, Waiting } from '../status.ts';
 import { escapeControl, formatBytes, formatCount, formatDuration } from './format.ts';
 import { stopPlaceText } from './stop-text.ts';
 
@@ -63,11 +63,38 @@ function header(status: PipelineStatus): Row[] {
   return [
     { text: `lanegate ${escapeControl(status.name)}: ${status.state}`, style: STATE_STYLES[status.state] },
     labelled('source', sourceText),
+    ...snapshotRows(source.snapshot),
     labelled('journal', `head at seq ${formatCount(head.seq)}, everything applied through ${mark}`),
     labelled('lag', lagText(status)),
     labelled('ingest', `${holder}, ${notes.join(', ')}`),
     labelled('gate', gateText(status), status.gate.open ? 'yellow' : undefined),
   ];
+}
+
+function snapshotRows(snapshot: SnapshotStatus | null): Row[] {
+  if (snapshot === null || (snapshot.phase === 'streaming' && snapshot.spooledBytes === 0)) return [];
+  return [labelled('full sync', snapshotText(snapshot))];
+}
+
+/** `loading: 1.2 GiB of 3.0 GiB, 1,234,567 keys, 80 MiB/s, 23 s left; 12 MiB wait on disk` */
+export function snapshotText(snapshot: SnapshotStatus): string {
+  const { phase, receivedBytes, totalBytes, loadedBytes, keys, spooledBytes, bytesPerSecond, msLeft } =
+    snapshot;
+  const waits = spooledBytes === 0 ? '' : `; ${formatBytes(spooledBytes)} wait on disk`;
+  if (phase === 'streaming') return `done${waits}`;
+  if (phase === 'full') return `resting: the spool is full (--spool-max)${waits}`;
+  if (phase === 'connecting' || phase === 'waiting') {
+    return phase === 'waiting' ? 'the source makes its snapshot' : `connecting${waits}`;
+  }
+  const whole = totalBytes === null ? '' : ` of ${formatBytes(totalBytes)}`;
+  const parts = [
+    `${phase}: ${formatBytes(loadedBytes)}${whole}`,
+    ...(receivedBytes > loadedBytes ? [`${formatBytes(receivedBytes)} received`] : []),
+    `${formatCount(keys)} keys`,
+    ...(bytesPerSecond === null ? [] : [`${formatBytes(bytesPerSecond)}/s`]),
+    ...(msLeft === null ? [] : [`${formatDuration(msLeft)} left`]),
+  ];
+  return parts.join(', ') + waits;
 }
 
 function lagText({ lagEntries, lagMs }: PipelineStatus): string {

@@ -43,6 +43,27 @@ const PIPELINE_GAUGES: readonly PipelineGauge[] = [
     '1 while ingest is connected to the source.',
     (status) => Number(status.source.connected),
   ],
+  [
+    'snapshot_received_bytes',
+    'Bytes of a full sync that have arrived.',
+    (status) => status.source.snapshot?.receivedBytes,
+  ],
+  [
+    'snapshot_total_bytes',
+    'Bytes of the whole full sync, where the source says.',
+    (status) => status.source.snapshot?.totalBytes ?? undefined,
+  ],
+  [
+    'snapshot_loaded_bytes',
+    'Bytes of a full sync that are read.',
+    (status) => status.source.snapshot?.loadedBytes,
+  ],
+  ['snapshot_keys', 'Keys of a full sync that are read.', (status) => status.source.snapshot?.keys],
+  [
+    'spool_bytes',
+    'Bytes of a live source that wait on disk.',
+    (status) => status.source.snapshot?.spooledBytes,
+  ],
   ['workers', 'Live worker processes.', (status) => status.workers.length],
 ];
 

@@ -20,6 +20,22 @@ const registrationSchema = z.object({
       headPosition: z.string().nullable().default(null),
       lagEntries: z.number().nullable(),
       unreadSinceMs: z.number().nullable().default(null),
+      snapshot: z
+        .object({
+          phase: z.enum(['connecting', 'waiting', 'receiving', 'loading', 'streaming', 'full']),
+          receivedBytes: z.number(),
+          totalBytes: z
+            .number()
+            .nullish()
+            .transform((bytes) => bytes ?? null),
+          loadedBytes: z.number(),
+          keys: z.number(),
+          spooledBytes: z.number(),
+          bytesPerSecond: z.number().nullable(),
+          msLeft: z.number().nullable(),
+        })
+        .nullable()
+        .default(null),
     })
     .nullish(),
 });

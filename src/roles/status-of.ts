@@ -83,6 +83,7 @@ export function statusOf(facts: Facts): PipelineStatus {
       position: snapshot?.position ?? null,
       connected: holder?.ingest?.connected ?? false,
       waiting: waitAt('source') ?? waitAt('ingest'),
+      snapshot: holder?.ingest?.snapshot ?? null,
     },
     queue: { waiting: queueWaiting },
     target: { waiting: earliest([target.waiting, waitAt('target'), waitAt('gate')]) },

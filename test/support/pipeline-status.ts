@@ -33,7 +33,7 @@ export function pipelineStatus(changes: Partial<PipelineStatus> = {}): PipelineS
     version: '0.1.0',
     time: 1_700_000_000_000,
     state: 'running',
-    source: { kind: 'redis-stream', position: '1712-4', connected: true, waiting: null },
+    source: { kind: 'redis-stream', position: '1712-4', connected: true, waiting: null, snapshot: null },
     queue: { waiting: null },
     target: { waiting: null },
     ingest: {

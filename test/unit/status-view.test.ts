@@ -117,7 +117,7 @@ describe('the status view', () => {
       lanes: [laneStatus(0, { stopped: stop, waiting: { sinceMs: TIME, code: evil, hint: evil } })],
       gate: { open: true, seq: 1, command: evil, waitingFor: [], stopped: null },
       workers: [{ id: evil, host: evil, pid: 1, roles: [evil], lanes: [] }],
-      source: { kind: evil, position: evil, connected: true, waiting: null },
+      source: { kind: evil, position: evil, connected: true, waiting: null, snapshot: null },
       name: evil,
     });
     const text = renderStatus(status, PLAIN);
@@ -152,7 +152,7 @@ describe('the status view', () => {
 
   test('shows a pipeline that has not begun', () => {
     const status = pipelineStatus({
-      source: { kind: null, position: null, connected: false, waiting: null },
+      source: { kind: null, position: null, connected: false, waiting: null, snapshot: null },
       lowWaterMark: { seq: 0, position: null },
       lanes: [],
     });
@@ -213,7 +213,7 @@ describe('progress', () => {
 
   test('never takes more than one line', () => {
     const line = renderProgress(
-      { applied: 1e9, commandsPerSecond: 1e6, lagEntries: 1e9, msLeft: 1e9 },
+      { applied: 1e9, commandsPerSecond: 1e6, lagEntries: 1e9, msLeft: 1e9, snapshot: undefined },
       { colour: true, width: 30 },
     );
     expect(line).toHaveLength(30);
