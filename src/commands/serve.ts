@@ -79,6 +79,7 @@ function sourceOf(config: Config, log: Logger): Source | undefined {
     // A chunk of the source makes a round.
     chunkBytes: config.roundBytes,
     secrets: config.sourceSecrets,
+    pikaNode: config.pikaNode,
     onNotice: (text) => log.warn(text),
   });
 }

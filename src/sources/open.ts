@@ -1,5 +1,7 @@
 import type { EndpointSecrets } from '../runtime/endpoint.ts';
 import { ConfigurationError } from '../runtime/errors.ts';
+import { parseNode, parsePikaUrl } from './pika/url.ts';
+import { PikaSource } from './pika.ts';
 import { parseStreamUrl } from './redis-stream/url.ts';
 import { RedisStreamSource } from './redis-stream.ts';
 import type { Source } from './source.ts';
@@ -13,6 +15,10 @@ export interface OpenSourceOptions {
   /** What is kept out of the URL. */
   readonly secrets?: EndpointSecrets;
   readonly onNotice?: (text: string) => void;
+  /** Pika: whom the master takes us for, `ip:port`. */
+  readonly pikaNode?: string | undefined;
+  /** Pika: number at the target of a database, where it is not the one in its name. */
+  readonly databaseMap?: ReadonlyMap<string, number>;
 }
 
 type Open = (url: string, options: OpenSourceOptions) => Source;
@@ -21,6 +27,7 @@ type Open = (url: string, options: OpenSourceOptions) => Source;
 const SOURCES: Readonly<Record<string, Open>> = {
   'redis-stream': openRedisStream,
   'rediss-stream': openRedisStream,
+  pika: openPika,
 };
 
 /**
@@ -41,4 +48,10 @@ export function openSource(url: string, options: OpenSourceOptions): Source {
 function openRedisStream(url: string, options: OpenSourceOptions): Source {
   const { key, endpoint } = parseStreamUrl('--source', url, options.secrets);
   return new RedisStreamSource({ ...options, endpoint, key });
+}
+
+function openPika(url: string, options: OpenSourceOptions): Source {
+  const { endpoint, databases } = parsePikaUrl('--source', url, options.secrets);
+  const node = options.pikaNode === undefined ? undefined : parseNode('--pika-node', options.pikaNode);
+  return new PikaSource({ ...options, endpoint, databases, node });
 }

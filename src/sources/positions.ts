@@ -1,3 +1,4 @@
+import { coversPika } from './pika/position.ts';
 import { coversPlace, entriesBetween } from './redis-stream/position.ts';
 import type { Source } from './source.ts';
 
@@ -6,6 +7,7 @@ export type PositionRules = Pick<Source, 'covers' | 'entriesBehind'>;
 
 const RULES: Readonly<Record<string, PositionRules>> = {
   'redis-stream': { covers: coversPlace, entriesBehind: entriesBetween },
+  pika: { covers: coversPika, entriesBehind: () => undefined },
 };
 
 /** By the kind that stands before the colon of a source's identity. */
