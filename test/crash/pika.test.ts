@@ -1,0 +1,144 @@
+import { expect, test } from 'vitest';
+import { comparePlaces, parsePikaPosition } from '../../src/sources/pika/position.ts';
+import { until } from '../support/faults.ts';
+import type { Argument } from '../support/pika-log.ts';
+import { PikaMaster, type PikaMasterOptions } from '../support/pika-master.ts';
+import { Pipeline } from '../support/pipeline.ts';
+
+// A Pika's log through the whole pipeline, with everything killed on the way: equal to the commands run one by one.
+
+const JOURNAL = '{lanegate-test}:journal';
+const MARK = 'lanegate:test:mark';
+
+interface Run extends AsyncDisposable {
+  readonly pipeline: Pipeline;
+  readonly master: PikaMaster;
+  /** Logs the commands at the master and runs them at the oracle. */
+  write(commands: readonly (readonly Argument[])[], db?: number): Promise<void>;
+  /** Waits until the low-water mark covers the master's log. */
+  caughtUp(): Promise<void>;
+}
+
+async function start(options: PikaMasterOptions = {}): Promise<Run> {
+  const master = await PikaMaster.start({ windowItems: 900, ...options });
+  const pipeline = await Pipeline.start({ lanes: 4, sourceUrl: master.url });
+  return {
+    pipeline,
+    master,
+    async write(commands, db = 0) {
+      master.write(commands, `db${db}`);
+      const batch = pipeline.oracle.client().pipeline().select(db);
+      for (const [name, ...args] of commands) batch.call(String(name), ...args.map(String));
+      await batch.exec();
+    },
+    async caughtUp() {
+      await until('the log is applied', () => isApplied(pipeline, master), 60_000).catch((cause) => {
+        throw new Error(`not caught up\n${pipeline.logs()}`, { cause });
+      });
+    },
+    async [Symbol.asyncDispose]() {
+      await pipeline[Symbol.asyncDispose]();
+      await master[Symbol.asyncDispose]();
+    },
+  };
+}
+
+async function isApplied(pipeline: Pipeline, master: PikaMaster): Promise<boolean> {
+  const mark = JSON.parse((await pipeline.target.client().get(MARK)) ?? '') as { position: string };
+  const { places } = parsePikaPosition(mark.position);
+  return [...master.logs].every(([db, { end }]) => {
+    const place = places.get(db);
+    return place !== undefined && comparePlaces(place, end) >= 0;
+  });
+}
+
+/** The seed scenario on many keys, with commands that show it when they are applied twice. */
+function round(i: number): string[][] {
+  const keys = [`key${i % 17}`, `{a}${i % 5}`, `other${i % 11}`];
+  return [
+    ...keys.flatMap((key) => [
+      ['SET', key, `a${i}`],
+      ['SET', key, `b${i}`],
+    ]),
+    ...(i % 3 === 0 ? [['flushdb']] : []),
+    ...keys.map((key) => ['SET', key, `c${i}`]),
+    ['INCR', `count${i % 7}`],
+    ['APPEND', `text${i % 7}`, `${i},`],
+    ['RPUSH', `list${i % 7}`, String(i)],
+  ];
+}
+
+async function applied(pipeline: Pipeline): Promise<number> {
+  return (await pipeline.counters()).applied ?? 0;
+}
+
+test('thousands of rounds of SET, SET, FLUSHDB, SET on many keys, with workers killed on the way', async () => {
+  await using run = await start();
+  const { pipeline, master } = run;
+  pipeline.worker();
+  pipeline.worker();
+  let i = 0;
+  const kill = async () => {
+    const victim = pipeline.workers.find((worker) => worker.running);
+    await victim?.kill();
+    pipeline.worker();
+  };
+  for (let part = 0; part < 6; part++) {
+    const before = await applied(pipeline);
+    for (const end = i + 500; i < end; i += 20) {
+      await run.write(Array.from({ length: 20 }, (_, at) => round(i + at)).flat());
+      if (i % 100 === 0) master.cutConnections();
+    }
+    await until('some of it is applied', async () => (await applied(pipeline)) > before + 100);
+    await kill();
+  }
+  await run.write([['SET', 'last', 'one']]);
+  await run.caughtUp();
+  expect(await pipeline.differences()).toEqual([]);
+  expect(master.complaints).toEqual([]);
+  expect(await pipeline.target.client().get('last')).toBe('one');
+}, 170_000);
+
+test('two databases with FLUSHDB, while workers are killed and the journal is lost', async () => {
+  await using run = await start({ databases: ['db0', 'db1'] });
+  const { pipeline, master } = run;
+  pipeline.worker();
+  pipeline.worker();
+  for (let part = 0; part < 4; part++) {
+    const before = await applied(pipeline);
+    for (let at = 0; at < 60; at++) {
+      const i = part * 60 + at;
+      await run.write(round(i), i % 2);
+      if (at % 20 === 10) await run.write(round(i + 1000), 1);
+    }
+    await until('some of it is applied', async () => (await applied(pipeline)) > before + 50);
+    const journal = await pipeline.queue.client().hget(JOURNAL, 'id');
+    await pipeline.workers.find((worker) => worker.running)?.kill();
+    await pipeline.queue.client().flushall();
+    pipeline.worker();
+    await until('the journal is made anew', async () => {
+      const id = await pipeline.queue.client().hget(JOURNAL, 'id');
+      return id !== null && id !== journal;
+    });
+  }
+  await run.caughtUp();
+  expect(await pipeline.differences()).toEqual([]);
+  expect(master.complaints).toEqual([]);
+}, 170_000);
+
+test('a master that restarts, and a slave that takes over, under load', async () => {
+  await using run = await start();
+  const { pipeline, master } = run;
+  pipeline.worker();
+  for (let i = 0; i < 100; i++) await run.write(round(i));
+  await until('some of it is applied', async () => (await applied(pipeline)) > 50);
+  await master.restart();
+  for (let i = 100; i < 200; i++) await run.write(round(i));
+  await until('it goes on', async () => (await applied(pipeline)) > 500);
+  await using heir = await master.failover();
+  heir.write([['SET', 'by', 'the heir']]);
+  await pipeline.oracle.client().set('by', 'the heir');
+  await until('the heir is read', async () => (await pipeline.target.client().get('by')) === 'the heir');
+  await run.caughtUp();
+  expect(await pipeline.differences()).toEqual([]);
+}, 120_000);
