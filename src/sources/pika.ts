@@ -175,10 +175,7 @@ export class PikaSource implements Source {
     const { endpoint, node, timings, bufferBytesMax = BUFFER_BYTES_MAX } = this.#options;
     const { host, port, password, display } = endpoint;
     const all = { ...LINK_TIMINGS, ...timings };
-    return await PikaLink.open(
-      { host, port, display, password, node, timings: all, bufferBytesMax },
-      signal,
-    );
+    return await PikaLink.open({ host, port, display, password, node, timings: all, bufferBytesMax }, signal);
   }
 
   async *#entries(
@@ -252,7 +249,7 @@ export class PikaSource implements Source {
       throw new StopError(
         'PIKA_OTHER_LOG',
         `${this.display} has the replication id ${replicationId}, and the log that was read is ${given.log}`,
-        { hint: 'point --source at that log\'s master, or a slave of it; or start over: lanegate reset' },
+        { hint: "point --source at that log's master, or a slave of it; or start over: lanegate reset" },
       );
     }
     const databases = this.#databasesOf(link);
@@ -304,7 +301,9 @@ export class PikaSource implements Source {
     return new StopError(
       'PIKA_REFUSED',
       `${this.display} does not send its binlog from ${at}${ends}${text === '' ? '' : `: ${text}`}`,
-      { hint: 'no item ends there: give a position that lanegate has printed; or start over: lanegate reset' },
+      {
+        hint: 'no item ends there: give a position that lanegate has printed; or start over: lanegate reset',
+      },
     );
   }
 
@@ -318,7 +317,9 @@ export class PikaSource implements Source {
       else high = filenum;
     }
     if (low > 0)
-      this.#options.onNotice?.(`the binlog of ${db} at ${this.display} begins with file ${low}: what was written before is not in it`);
+      this.#options.onNotice?.(
+        `the binlog of ${db} at ${this.display} begins with file ${low}: what was written before is not in it`,
+      );
     return { filenum: low, offset: 0 };
   }
 }

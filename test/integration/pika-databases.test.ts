@@ -177,7 +177,9 @@ describe('several databases of a Pika', () => {
     const entries = await reading.take(await reading.from('beginning'), 1);
     expect(commandsOf(entries)).toEqual(['db9 SET db1 v']);
     expect(entries[0]?.position).toMatch(/\/db1:0:\d+$/);
-    expect(reading.source.covers(entries[0]?.position ?? '', (await reading.source.head()).position)).toBe(true);
+    expect(reading.source.covers(entries[0]?.position ?? '', (await reading.source.head()).position)).toBe(
+      true,
+    );
     await using none = new Reading(`${master.url}?db=db1,db8`);
     expect((await stopOf(none.from('beginning'))).message).toContain('has no db8');
   });

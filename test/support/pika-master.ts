@@ -3,19 +3,14 @@
 // a foreign session is ignored; new writes are sent only when all before is acknowledged) and with faults by switch.
 // Behind the client port a real redis-server may hold the data.
 
-import { readFileSync } from 'node:fs';
 import type { Socket } from 'node:net';
-import protobuf from 'protobufjs';
 import { FrameReader, frameOf } from '../../src/sources/pika/frames.ts';
 import { comparePlaces, type Place } from '../../src/sources/pika/position.ts';
 import { type Argument, PikaLog } from './pika-log.ts';
 import { encodeReply, PikaPorts, serveClient } from './pika-ports.ts';
+import { encodeResponse, nameOf, placeOf, type RawRequest, readRequest } from './pika-wire.ts';
 import type { RedisServer } from './redis-server.ts';
 
-const PROTO = new URL('../../src/sources/pika/inner-message.proto', import.meta.url);
-const { root } = protobuf.parse(readFileSync(PROTO, 'utf8'));
-const RequestType = root.lookupType('Request');
-const ResponseType = root.lookupType('Response');
 const MESSAGE_ITEMS = 100;
 const PASS_MESSAGES = 40;
 
@@ -57,31 +52,6 @@ interface Slave {
   window: Place[];
   heardMs: number;
   toldMs: number;
-}
-
-interface RawOffset {
-  filenum: number;
-  offset: { toNumber(): number } | number;
-}
-
-interface RawNode {
-  ip: string;
-  port: number;
-}
-
-interface RawRequest {
-  type: number;
-  metaSync: { node: RawNode; auth: string } | null;
-  trySync: { node: RawNode; slot: { dbName: string }; binlogOffset: RawOffset } | null;
-  binlogSync: {
-    node: RawNode;
-    dbName: string;
-    ackRangeStart: RawOffset;
-    ackRangeEnd: RawOffset;
-    sessionId: number;
-    firstSend: boolean;
-  } | null;
-  removeSlaveNode: { node: RawNode; slot: { dbName: string } }[];
 }
 
 export class PikaMaster implements AsyncDisposable {
@@ -241,7 +211,9 @@ export class PikaMaster implements AsyncDisposable {
     });
     const server = ['# Server', 'pika_version:4.0.0', `run_id:${this.replicationId.slice(0, 40)}`];
     const replication = ['# Replication(MASTER)', 'role:master', `ReplicationID:${this.replicationId}`];
-    return [...server, '', ...replication, `connected_slaves:${slaves.length}`, ...slaves, ...ends, ''].join('\r\n');
+    return [...server, '', ...replication, `connected_slaves:${slaves.length}`, ...slaves, ...ends, ''].join(
+      '\r\n',
+    );
   }
 
   #welcome(socket: Socket): void {
@@ -249,7 +221,7 @@ export class PikaMaster implements AsyncDisposable {
     socket.setNoDelay();
     socket.on('data', (chunk) => {
       for (const frame of frames.push(chunk)) {
-        this.#request(socket, RequestType.decode(frame) as unknown as RawRequest);
+        this.#request(socket, readRequest(frame));
         if (socket.destroyed) return;
       }
     });
@@ -298,12 +270,19 @@ export class PikaMaster implements AsyncDisposable {
     }
     const place = placeOf(binlogOffset);
     const answer = (replyCode: number, sessionId?: number) => {
-      const trySync = { replyCode, slot, binlogOffset: log.end, ...(sessionId === undefined ? {} : { sessionId }) };
+      const trySync = {
+        replyCode,
+        slot,
+        binlogOffset: log.end,
+        ...(sessionId === undefined ? {} : { sessionId }),
+      };
       this.#send(socket, { type: 2, code: 1, trySync });
     };
-    if (comparePlaces(place, log.end) > 0) return answer(3);
-    if (place.filenum < log.firstFile) return answer(2);
-    if (log.indexBehind(place) === undefined) return answer(4);
+    const refusal = refusalOf(log, place);
+    if (refusal !== undefined) {
+      answer(refusal);
+      return;
+    }
     const known = this.#slaves.find((slave) => slave.node === nameOf(node) && slave.db === slot.dbName);
     const nowMs = performance.now();
     const slave = known ?? {
@@ -327,7 +306,10 @@ export class PikaMaster implements AsyncDisposable {
     slave.heardMs = performance.now();
     const [first, last] = [placeOf(request.ackRangeStart), placeOf(request.ackRangeEnd)];
     if (firstSend) {
-      if (comparePlaces(first, last) !== 0) return this.#complain(socket, 'a first BinlogSync with a range');
+      if (comparePlaces(first, last) !== 0) {
+        this.#complain(socket, 'a first BinlogSync with a range');
+        return;
+      }
       slave.next = this.log(dbName).indexBehind(first);
       slave.window = [];
       this.#pump(slave);
@@ -341,7 +323,10 @@ export class PikaMaster implements AsyncDisposable {
     const from = slave.window.findIndex((end) => comparePlaces(end, first) === 0);
     const to = slave.window.findIndex((end) => comparePlaces(end, last) === 0);
     const range = `${dbName} ${first.filenum}:${first.offset}-${last.filenum}:${last.offset}`;
-    if (from < 0 || to < from) return this.#complain(socket, `${range} is not in the window`);
+    if (from < 0 || to < from) {
+      this.#complain(socket, `${range} is not in the window`);
+      return;
+    }
     if (from > 0) this.complaints.push(`${range} leaves a hole`);
     this.acknowledged.push(range);
     slave.window.splice(0, to + 1);
@@ -350,7 +335,8 @@ export class PikaMaster implements AsyncDisposable {
 
   #removeSlaveNode(socket: Socket, removed: RawRequest['removeSlaveNode']): void {
     for (const { node, slot } of removed) {
-      if (!this.logs.has(slot.dbName)) this.#complain(socket, `RemoveSlaveNode of ${slot.dbName}: the master dies`);
+      if (!this.logs.has(slot.dbName))
+        this.#complain(socket, `RemoveSlaveNode of ${slot.dbName}: the master dies`);
       this.removed.push(`${nameOf(node)} ${slot.dbName}`);
       this.#slaves = this.#slaves.filter((slave) => slave.node !== nameOf(node) || slave.db !== slot.dbName);
       this.#nodes.delete(nameOf(node));
@@ -371,7 +357,8 @@ export class PikaMaster implements AsyncDisposable {
     const { items } = this.log(slave.db);
     const { windowItems = 9_000 } = this.#options;
     for (let pass = 0; pass < PASS_MESSAGES; pass++) {
-      if (slave.next === undefined || slave.next >= items.length || slave.window.length >= windowItems) return;
+      if (slave.next === undefined || slave.next >= items.length || slave.window.length >= windowItems)
+        return;
       const room = Math.min(MESSAGE_ITEMS, windowItems - slave.window.length);
       const batch = items.slice(slave.next, slave.next + room);
       slave.next += batch.length;
@@ -403,18 +390,23 @@ export class PikaMaster implements AsyncDisposable {
     });
     slave.toldMs = performance.now();
     if (this.faults.wrongSession) {
-      const foreign = (bytes: Buffer) => Buffer.concat([bytes.subarray(0, 34), Buffer.alloc(bytes.length - 34, 120)]);
+      const foreign = (bytes: Buffer) =>
+        Buffer.concat([bytes.subarray(0, 34), Buffer.alloc(bytes.length - 34, 120)]);
       this.#send(slave.socket, message(slave.session + 1, foreign));
     }
     for (let i = this.faults.duplicates ? 2 : 1; i > 0; i--)
-      this.#send(slave.socket, message(slave.session, (bytes) => bytes));
+      this.#send(
+        slave.socket,
+        message(slave.session, (bytes) => bytes),
+      );
   }
 
   #tick(): void {
     const nowMs = performance.now();
     this.#slaves = this.#slaves.filter(({ heardMs }) => nowMs - heardMs <= this.#dropMs);
     for (const slave of this.#slaves) {
-      if (slave.next === undefined || slave.window.length > 0 || nowMs - slave.toldMs < this.#pingMs) continue;
+      if (slave.next === undefined || slave.window.length > 0 || nowMs - slave.toldMs < this.#pingMs)
+        continue;
       slave.toldMs = nowMs;
       const slot = { dbName: slave.db, slotId: 0 };
       const nowhere = { filenum: 0, offset: 0, term: 0, index: 0 };
@@ -426,20 +418,20 @@ export class PikaMaster implements AsyncDisposable {
   #send(socket: Socket, response: Record<string, unknown>): void {
     // Field 31, as a later version might add it.
     const added = this.faults.unknownFields ? Buffer.from('fa010568656c6c6f', 'hex') : Buffer.alloc(0);
-    const body = ResponseType.encode(ResponseType.create(response)).finish();
-    const frame = frameOf(Buffer.concat([body, added]));
+    const frame = frameOf(Buffer.concat([encodeResponse(response), added]));
     const { fragmentBytes } = this.faults;
     if (fragmentBytes === undefined) socket.write(frame);
-    else for (let at = 0; at < frame.length; at += fragmentBytes) socket.write(frame.subarray(at, at + fragmentBytes));
+    else
+      for (let at = 0; at < frame.length; at += fragmentBytes)
+        socket.write(frame.subarray(at, at + fragmentBytes));
   }
 }
 
-function nameOf({ ip, port }: RawNode): string {
-  return `${ip}:${port}`;
-}
-
-function placeOf({ filenum, offset }: RawOffset): Place {
-  return { filenum, offset: typeof offset === 'number' ? offset : offset.toNumber() };
+/** The number of TrySync's reply: larger, purged, or no place where an item ends. */
+function refusalOf(log: PikaLog, place: Place): number | undefined {
+  if (comparePlaces(place, log.end) > 0) return 3;
+  if (place.filenum < log.firstFile) return 2;
+  return log.indexBehind(place) === undefined ? 4 : undefined;
 }
 
 function randomHex(length: number): string {

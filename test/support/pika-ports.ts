@@ -82,7 +82,8 @@ export function serveClient(socket: Socket, take: (args: readonly Buffer[]) => P
 export function encodeReply(reply: unknown): Buffer {
   if (reply === null || reply === undefined) return Buffer.from('$-1\r\n');
   if (typeof reply === 'number') return Buffer.from(`:${reply}\r\n`);
-  if (Array.isArray(reply)) return Buffer.concat([Buffer.from(`*${reply.length}\r\n`), ...reply.map(encodeReply)]);
+  if (Array.isArray(reply))
+    return Buffer.concat([Buffer.from(`*${reply.length}\r\n`), ...reply.map(encodeReply)]);
   const bytes = Buffer.isBuffer(reply) ? reply : Buffer.from(String(reply));
   return Buffer.concat([Buffer.from(`$${bytes.length}\r\n`), bytes, Buffer.from('\r\n')]);
 }

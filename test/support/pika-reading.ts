@@ -1,8 +1,8 @@
 import { expect } from 'vitest';
 import { RespScanner } from '../../src/binlog/resp.ts';
 import type { StopError } from '../../src/runtime/errors.ts';
-import { PikaSource } from '../../src/sources/pika.ts';
 import { parsePikaUrl } from '../../src/sources/pika/url.ts';
+import { PikaSource } from '../../src/sources/pika.ts';
 import type { Entry, Position } from '../../src/sources/source.ts';
 
 export type SourceOptions = Omit<ConstructorParameters<typeof PikaSource>[0], 'endpoint' | 'databases'>;
@@ -15,7 +15,11 @@ export class Reading implements AsyncDisposable {
 
   constructor(url: string, options: SourceOptions = {}) {
     const { timings, ...rest } = options;
-    this.source = new PikaSource({ ...parsePikaUrl('--source', url), ...rest, timings: { ...QUICK, ...timings } });
+    this.source = new PikaSource({
+      ...parsePikaUrl('--source', url),
+      ...rest,
+      timings: { ...QUICK, ...timings },
+    });
   }
 
   async from(where: string): Promise<Position> {

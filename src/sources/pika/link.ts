@@ -48,7 +48,12 @@ export interface LinkTimings {
   readonly takenMs: number;
 }
 
-export const LINK_TIMINGS: LinkTimings = { pingMs: 2_000, silenceMs: 20_000, replyMs: 10_000, takenMs: 3_000 };
+export const LINK_TIMINGS: LinkTimings = {
+  pingMs: 2_000,
+  silenceMs: 20_000,
+  replyMs: 10_000,
+  takenMs: 3_000,
+};
 
 export interface LinkOptions {
   readonly host: string;

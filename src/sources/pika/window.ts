@@ -73,7 +73,12 @@ export async function* readWindows(
 }
 
 /** What can be taken without waiting, about a chunk of it. */
-function takeChunk(source: WindowSource, start: PikaPosition, window: Places, entries: Entry[]): PikaPosition {
+function takeChunk(
+  source: WindowSource,
+  start: PikaPosition,
+  window: Places,
+  entries: Entry[],
+): PikaPosition {
   const { link, maker, chunkBytes } = source;
   let at = start;
   const fits = upTo(chunkBytes);

@@ -80,9 +80,14 @@ describe('responses of a Pika master', () => {
   });
 
   test('TrySync gives the session and the end of the log', () => {
-    expect(
-      readResponse(message('00000019 080210013213080112070a0364623010001a04080010452000')),
-    ).toEqual({ kind: 'trySync', outcome: 'accepted', text: '', db: 'db0', end: END, session: 0 });
+    expect(readResponse(message('00000019 080210013213080112070a0364623010001a04080010452000'))).toEqual({
+      kind: 'trySync',
+      outcome: 'accepted',
+      text: '',
+      db: 'db0',
+      end: END,
+      session: 0,
+    });
   });
 
   test('the fields of a response may come in any order, with unknown ones in between', () => {
@@ -102,9 +107,7 @@ describe('responses of a Pika master', () => {
       text: '',
       items: [{ db: 'db0', end: END, session: 0, bytes: Buffer.from(item.slice(2), 'hex') }],
     });
-    const ping = readResponse(
-      message('0000001d 080410013a170a070a036462301000120808001000180020001a002000'),
-    );
+    const ping = readResponse(message('0000001d 080410013a170a070a036462301000120808001000180020001a002000'));
     expect(ping).toEqual({
       kind: 'binlogSync',
       text: '',

@@ -1,10 +1,6 @@
 import { describe, expect, test } from 'vitest';
 import { ConfigurationError } from '../../../src/runtime/errors.ts';
-import {
-  coversPika,
-  formatPikaPosition,
-  parsePikaPosition,
-} from '../../../src/sources/pika/position.ts';
+import { coversPika, formatPikaPosition, parsePikaPosition } from '../../../src/sources/pika/position.ts';
 import { endsIn } from '../../../src/sources/pika/server.ts';
 import { databaseNumbers, parseNode, parsePikaUrl } from '../../../src/sources/pika/url.ts';
 
@@ -83,11 +79,13 @@ describe('the URL of a Pika', () => {
 });
 
 test('the ends of the logs are found in INFO, as old and new versions write it', () => {
-  const old = 'role:slave\r\ndb0 binlog_offset=179 30537223,safety_purge=write2file169\r\ndb1 binlog_offset=0 0,safety_purge=none\r\n';
+  const old =
+    'role:slave\r\ndb0 binlog_offset=179 30537223,safety_purge=write2file169\r\ndb1 binlog_offset=0 0,safety_purge=none\r\n';
   expect([...endsIn(old)]).toEqual([
     ['db0', { filenum: 179, offset: 30_537_223 }],
     ['db1', { filenum: 0, offset: 0 }],
   ]);
-  const young = 'slave0:ip=10.0.0.1,port=9,conn_fd=7,lag=(db0:0)\r\ndb0:binlog_offset=14 5,safety_purge=none\r\n';
+  const young =
+    'slave0:ip=10.0.0.1,port=9,conn_fd=7,lag=(db0:0)\r\ndb0:binlog_offset=14 5,safety_purge=none\r\n';
   expect([...endsIn(young)]).toEqual([['db0', { filenum: 14, offset: 5 }]]);
 });
