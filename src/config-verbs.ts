@@ -12,6 +12,7 @@ export const VERBS = [
   'explain',
   'relane',
   'reset',
+  'pika-binlog',
   'demo',
 ] as const;
 export type Verb = (typeof VERBS)[number];
@@ -105,6 +106,14 @@ export const verbs: Readonly<Record<Verb, VerbFacts>> = {
     summary: "remove the pipeline's keys from queue, target and source",
     required: ['target'],
     example: `lanegate reset ${SOURCE} ${TARGET} ${QUEUE}`,
+  },
+  'pika-binlog': {
+    summary: "print the items of Pika's binlog files",
+    operands: 'FILE|DIR',
+    operandsMin: 1,
+    operandsMax: 1,
+    required: [],
+    example: 'lanegate pika-binlog /path/to/log/log_db0 --from 3:147005',
   },
   demo: {
     ...NO_OPERANDS,

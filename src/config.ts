@@ -71,8 +71,7 @@ export const options = z.object({
   }),
   source: option(text().optional(), {
     placeholder: 'URL',
-    description:
-      'log to read: redis-stream://[user@]host:port[/db]?key=binlog or pika://host:port[?db=db0,db1]',
+    description: 'log to read: redis-stream://[user@]host:port[/db]?key=KEY, pika://host:port, pika-binlog:///dir',
     everyday: true,
     commands: [...PIPELINE, 'append'],
   }),
@@ -110,7 +109,7 @@ export const options = z.object({
     placeholder: 'WHERE',
     description: 'beginning (default), now or a position; counts at the first start',
     everyday: true,
-    commands: ['run', 'worker', 'check'],
+    commands: ['run', 'worker', 'check', 'pika-binlog'],
   }),
   until: option(choice(['caught-up']).optional(), {
     placeholder: 'caught-up',
@@ -185,6 +184,16 @@ export const options = z.object({
     description: 'trim the source stream up to what is applied, never past another group',
     commands: APPLY,
   }),
+  dbMap: option(
+    list('must be databases and numbers such as db0=0,db1=1', (item) =>
+      /^[\w.-]{1,24}=\d{1,5}$/.test(item) ? item : undefined,
+    ).default([]),
+    {
+      placeholder: 'LIST',
+      description: "database of the target for each of Pika's; default: the same number",
+      commands: PIPELINE,
+    },
+  ),
   splitMultiKey: option(toggle().default(true), {
     description: 'split MSET, DEL, UNLINK and TOUCH into their lanes',
     commands: CLASSIFY,
@@ -279,7 +288,7 @@ export const options = z.object({
   json: option(toggle().default(false), {
     description: 'print JSON',
     everyday: true,
-    commands: ['status', 'lane', 'errors', 'check', 'explain', 'demo'],
+    commands: ['status', 'lane', 'errors', 'check', 'explain', 'pika-binlog', 'demo'],
   }),
   watch: option(toggle().default(false), {
     description: 'draw it again every second',
@@ -300,7 +309,7 @@ export const options = z.object({
   values: option(toggle().default(false), {
     description: 'show the arguments of commands, not only their names and keys',
     everyday: true,
-    commands: ['errors'],
+    commands: ['errors', 'pika-binlog'],
   }),
   yes: option(toggle().default(false), {
     description: 'do not ask',

@@ -72,6 +72,7 @@ export function sourceOf({ config, stderr }: CommandContext): Source | undefined
   return openSource(config.source, {
     name: config.name,
     secrets: config.sourceSecrets,
+    dbMap: config.dbMap,
     onNotice: (text) => stderr.write(`lanegate: ${text}\n`),
   });
 }

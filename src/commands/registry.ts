@@ -14,5 +14,6 @@ export const commands: Readonly<Record<Verb, () => Promise<Command>>> = {
   explain: async () => (await import('./explain.ts')).explain,
   relane: async () => (await import('./relane.ts')).relane,
   reset: async () => (await import('./reset.ts')).reset,
+  'pika-binlog': async () => (await import('./pika-binlog.ts')).pikaBinlog,
   demo: async () => (await import('./demo.ts')).demo,
 };

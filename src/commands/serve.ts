@@ -80,6 +80,7 @@ function sourceOf(config: Config, log: Logger): Source | undefined {
     chunkBytes: config.roundBytes,
     secrets: config.sourceSecrets,
     pikaNode: config.pikaNode,
+    dbMap: config.dbMap,
     onNotice: (text) => log.warn(text),
   });
 }

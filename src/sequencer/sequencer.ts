@@ -125,7 +125,8 @@ export class Sequencer {
       const malformed = entry.malformed ?? malformation(entry.resp, this.#scanner);
       if (malformed !== undefined) {
         this.#seq++;
-        this.#refuse({ code: 'MALFORMED', command: '?', key: null, reason: malformed, bytes: entry.resp });
+        const what = entry.refused ?? { code: 'MALFORMED', command: '?', key: null };
+        this.#refuse({ ...what, reason: malformed, bytes: entry.resp });
         return 'taken';
       }
       this.#scanner.reset(entry.resp);

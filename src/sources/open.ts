@@ -2,6 +2,9 @@ import type { EndpointSecrets } from '../runtime/endpoint.ts';
 import { ConfigurationError } from '../runtime/errors.ts';
 import { parseNode, parsePikaUrl } from './pika/url.ts';
 import { PikaSource } from './pika.ts';
+import { parseDatabaseMap } from './pika-binlog/databases.ts';
+import { parseBinlogUrl } from './pika-binlog/url.ts';
+import { PikaBinlogSource } from './pika-binlog.ts';
 import { parseStreamUrl } from './redis-stream/url.ts';
 import { RedisStreamSource } from './redis-stream.ts';
 import type { Source } from './source.ts';
@@ -12,13 +15,13 @@ export interface OpenSourceOptions {
   readonly trimSource?: boolean;
   /** About how much a chunk weighs. */
   readonly chunkBytes?: number;
+  /** `name=number`: which of Pika's databases goes where. */
+  readonly dbMap?: readonly string[];
   /** What is kept out of the URL. */
   readonly secrets?: EndpointSecrets;
   readonly onNotice?: (text: string) => void;
   /** Pika: whom the master takes us for, `ip:port`. */
   readonly pikaNode?: string | undefined;
-  /** Pika: number at the target of a database, where it is not the one in its name. */
-  readonly databaseMap?: ReadonlyMap<string, number>;
 }
 
 type Open = (url: string, options: OpenSourceOptions) => Source;
@@ -28,6 +31,7 @@ const SOURCES: Readonly<Record<string, Open>> = {
   'redis-stream': openRedisStream,
   'rediss-stream': openRedisStream,
   pika: openPika,
+  'pika-binlog': openPikaBinlog,
 };
 
 /**
@@ -51,7 +55,17 @@ function openRedisStream(url: string, options: OpenSourceOptions): Source {
 }
 
 function openPika(url: string, options: OpenSourceOptions): Source {
-  const { endpoint, databases } = parsePikaUrl('--source', url, options.secrets);
   const node = options.pikaNode === undefined ? undefined : parseNode('--pika-node', options.pikaNode);
-  return new PikaSource({ ...options, endpoint, databases, node });
+  const databaseMap = parseDatabaseMap(options.dbMap ?? []);
+  return new PikaSource({
+    ...options,
+    ...parsePikaUrl('--source', url, options.secrets),
+    node,
+    databaseMap,
+  });
+}
+
+function openPikaBinlog(url: string, options: OpenSourceOptions): Source {
+  const map = parseDatabaseMap(options.dbMap ?? []);
+  return new PikaBinlogSource({ ...options, ...parseBinlogUrl('--source', url), map });
 }

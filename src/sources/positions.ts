@@ -1,4 +1,5 @@
 import { coversPika } from './pika/position.ts';
+import { coversVector } from './pika-binlog/position.ts';
 import { coversPlace, entriesBetween } from './redis-stream/position.ts';
 import type { Source } from './source.ts';
 
@@ -8,6 +9,7 @@ export type PositionRules = Pick<Source, 'covers' | 'entriesBehind'>;
 const RULES: Readonly<Record<string, PositionRules>> = {
   'redis-stream': { covers: coversPlace, entriesBehind: entriesBetween },
   pika: { covers: coversPika, entriesBehind: () => undefined },
+  'pika-binlog': { covers: coversVector, entriesBehind: () => undefined },
 };
 
 /** By the kind that stands before the colon of a source's identity. */

@@ -20,6 +20,8 @@ export interface Entry {
   readonly timeMs: number;
   /** Why the entry cannot be read; then `resp` holds whatever bytes there are, for the dead letter. */
   readonly malformed: string | undefined;
+  /** Of a malformed entry: what its only command is, where that can be read. The key is printable. */
+  readonly refused?: { readonly code: string; readonly command: string; readonly key: string | null };
 }
 
 export interface SourceStart {

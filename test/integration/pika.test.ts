@@ -73,10 +73,11 @@ describe('a Pika master is a source', () => {
     const entries = await reading.take(await reading.from('beginning'), 4);
     expect(entries.map(({ malformed }) => malformed)).toEqual([
       undefined,
-      expect.stringContaining('DELVX'),
+      expect.stringContaining('known to Pika alone'),
       undefined,
       expect.stringContaining('RESP'),
     ]);
+    expect(entries[1]?.refused).toEqual({ code: 'NOT_CARRIED', command: 'DELVX', key: 'a' });
   });
 
   test('now is behind everything that is there', async () => {

@@ -1,5 +1,6 @@
 // Items of the log become entries: each item is one command and takes one seq, also one that is nothing to the target.
 
+import { formatKey } from '../../binlog/quoting.ts';
 import { encodeCommand } from '../../binlog/resp.ts';
 import { decodeItem, ItemError } from '../../pika/item.ts';
 import { translateItem } from '../../pika/translate.ts';
@@ -73,6 +74,7 @@ export class EntryMaker {
       db: this.#numbers.get(db) ?? 0,
       timeMs: batch.timeS * 1000,
       malformed: batch.malformed,
+      ...(batch.refused === undefined ? {} : { refused: batch.refused }),
     };
     this.#cuts.set(entry, { before, db, ends: batch.ends });
     entries.push(entry);
@@ -84,6 +86,7 @@ interface Read {
   readonly resp: Buffer;
   readonly timeS: number;
   readonly malformed: string | undefined;
+  readonly refused?: Entry['refused'];
 }
 
 class Batch {
@@ -92,13 +95,15 @@ class Batch {
   bytes = 0;
   timeS = 0;
   malformed: string | undefined;
+  refused: Entry['refused'];
 
-  add({ resp, timeS, malformed }: Read, end: Place): void {
+  add({ resp, timeS, malformed, refused }: Read, end: Place): void {
     this.parts.push(resp);
     this.ends.push(end);
     this.bytes += resp.length;
     this.timeS = timeS;
     this.malformed = malformed;
+    this.refused = refused;
   }
 }
 
@@ -111,7 +116,10 @@ function readItem(bytes: Buffer): Read {
     const translated = translateItem(item);
     if (translated.kind === 'commands') return { resp: translated.resp, timeS, malformed: undefined };
     if (translated.kind === 'nothing') return { resp: NOTHING, timeS, malformed: undefined };
-    return { resp: item.resp, timeS, malformed: `${translated.command}: ${translated.why}` };
+    const { command, why } = translated;
+    const key = translated.key === undefined ? null : formatKey(translated.key);
+    const refused = { code: 'NOT_CARRIED', command, key };
+    return { resp: item.resp, timeS, malformed: why, refused };
   } catch (error) {
     if (!(error instanceof ItemError)) throw error;
     return { resp: bytes, timeS: 0, malformed: error.message };
