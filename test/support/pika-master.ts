@@ -3,44 +3,17 @@
 // a foreign session is ignored; new writes are sent only when all before is acknowledged) and with faults by switch.
 // Behind the client port a real redis-server may hold the data.
 
+import { randomBytes } from 'node:crypto';
 import type { Socket } from 'node:net';
 import { FrameReader, frameOf } from '../../src/sources/pika/frames.ts';
 import { comparePlaces, type Place } from '../../src/sources/pika/position.ts';
+import type { PikaFaults, PikaMasterOptions } from './pika-faults.ts';
 import { type Argument, PikaLog } from './pika-log.ts';
 import { encodeReply, PikaPorts, serveClient } from './pika-ports.ts';
 import { encodeResponse, nameOf, placeOf, type RawRequest, readRequest } from './pika-wire.ts';
-import type { RedisServer } from './redis-server.ts';
 
 const MESSAGE_ITEMS = 100;
 const PASS_MESSAGES = 40;
-
-export interface PikaFaults {
-  /** Write so many bytes at a time. */
-  fragmentBytes: number;
-  /** Send every message twice. */
-  duplicates: boolean;
-  /** Before every message one of another session, with another content. */
-  wrongSession: boolean;
-  /** Refuse so many MetaSyncs with "Slave AlreadyExist". */
-  refusals: number;
-  /** Forget the slaves after so many more items, without a word. */
-  dropAfterItems: number;
-  /** Unknown fields in every response. */
-  unknownFields: boolean;
-}
-
-export interface PikaMasterOptions {
-  readonly databases?: readonly string[];
-  readonly replicationId?: string;
-  readonly password?: string;
-  readonly fileBytes?: number;
-  readonly windowItems?: number;
-  /** Silence of a slave after which it is dropped, ms. */
-  readonly dropMs?: number;
-  readonly pingMs?: number;
-  readonly data?: RedisServer;
-  readonly now?: () => number;
-}
 
 interface Slave {
   readonly node: string;
@@ -79,7 +52,7 @@ export class PikaMaster implements AsyncDisposable {
   private constructor(options: PikaMasterOptions, logs: Map<string, PikaLog>) {
     this.#options = options;
     this.logs = logs;
-    this.replicationId = options.replicationId ?? randomHex(50);
+    this.replicationId = options.replicationId ?? randomBytes(25).toString('hex');
   }
 
   static async start(options: PikaMasterOptions = {}): Promise<PikaMaster> {
@@ -432,8 +405,4 @@ function refusalOf(log: PikaLog, place: Place): number | undefined {
   if (comparePlaces(place, log.end) > 0) return 3;
   if (place.filenum < log.firstFile) return 2;
   return log.indexBehind(place) === undefined ? 4 : undefined;
-}
-
-function randomHex(length: number): string {
-  return Array.from({ length }, () => Math.floor(Math.random() * 16).toString(16)).join('');
 }

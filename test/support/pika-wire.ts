@@ -42,7 +42,6 @@ export function placeOf({ filenum, offset }: RawOffset): Place {
   return { filenum, offset: typeof offset === 'number' ? offset : offset.toNumber() };
 }
 
-
 export function readRequest(frame: Buffer): RawRequest {
   return RequestType.decode(frame) as unknown as RawRequest;
 }
