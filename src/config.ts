@@ -71,8 +71,7 @@ export const options = z.object({
   }),
   source: option(text().optional(), {
     placeholder: 'URL',
-    description:
-      'log: redis-stream://host:port?key=KEY, pika://host:port, pika-binlog:///dir',
+    description: 'log: redis-stream://host:port?key=KEY, pika://host:port, pika-binlog:///dir',
     everyday: true,
     commands: [...PIPELINE, 'append'],
   }),

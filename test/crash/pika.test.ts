@@ -3,8 +3,8 @@ import { laneOf, slotOf } from '../../src/binlog/lane-map.ts';
 import { comparePlaces, parsePikaPosition } from '../../src/sources/pika/position.ts';
 import { lanegate } from '../support/cli.ts';
 import { until } from '../support/faults.ts';
-import type { Argument } from '../support/pika-log.ts';
 import type { PikaMasterOptions } from '../support/pika-faults.ts';
+import type { Argument } from '../support/pika-log.ts';
 import { PikaMaster } from '../support/pika-master.ts';
 import { Pipeline } from '../support/pipeline.ts';
 
@@ -161,7 +161,8 @@ test('two databases: what is applied far beyond the mark is recognised when the 
     // Whatever the worker may read meanwhile, it has read: two pings of each database.
     for (let more = 0; more < 2; more++) {
       for (let at = to; at < to + 10; at++)
-        for (const lane of [0, 1, 3]) await run.write(push(at + 10 * more, at + 10 * more + 1, lane), (at + lane) % 2);
+        for (const lane of [0, 1, 3])
+          await run.write(push(at + 10 * more, at + 10 * more + 1, lane), (at + lane) % 2);
       const { pings } = master;
       await until('it has had the time for more', () => master.pings >= pings + 4);
     }
