@@ -108,6 +108,29 @@ describe('several databases of a Pika', () => {
     ]);
   });
 
+  test('an item of the window that has not come yet is waited for', async () => {
+    await using master = await PikaMaster.start({ ...TWO, windowItems: 2 });
+    for (const name of ['a1', 'a2', 'a3', 'a4']) master.write(set(name), 'db0', T0_S);
+    for (const name of ['b1', 'b2', 'b3']) master.write(set(name), 'db1', T0_S + 1);
+    await using reading = new Reading(master.url);
+    const { source } = reading;
+    await using hand = new Hand(reading, await reading.from('beginning'));
+    await hand.next();
+    source.marked(hand.last);
+    expect(commandsOf(await hand.next())).toEqual(['db0 SET a1 v', 'db0 SET a2 v']);
+    const { pings } = master;
+    const next = hand.next();
+    await until('the items of db1 are there', () => master.pings >= pings + 10);
+    await source.acknowledge((hand.entries[1] as Entry).position);
+    await next;
+    while (commandsOf(hand.entries).length < 7) {
+      await source.acknowledge(hand.last);
+      await hand.next();
+    }
+    const names = commandsOf(hand.entries).map((text) => text.split(' ')[2]);
+    expect(names).toEqual(['a1', 'a2', 'a3', 'a4', 'b1', 'b2', 'b3']);
+  });
+
   test('a database that is silent holds nobody up', async () => {
     await using master = await PikaMaster.start(TWO);
     await using reading = new Reading(master.url);
