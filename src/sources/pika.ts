@@ -5,7 +5,7 @@
 // forgets whole files, so within the file that `acknowledge` named the mark is acknowledged, and not beyond.
 
 import type { Endpoint } from '../runtime/endpoint.ts';
-import { AbortedError, ConfigurationError, StopError } from '../runtime/errors.ts';
+import { ConfigurationError, StopError } from '../runtime/errors.ts';
 import { EntryMaker } from './pika/entries.ts';
 import { LINK_TIMINGS, type LinkTimings, PikaLink } from './pika/link.ts';
 import type { Node, TrySyncReply } from './pika/messages.ts';
@@ -118,6 +118,19 @@ export class PikaSource implements Source {
       if (this.#link?.link === link) this.#link = undefined;
       this.#isWaitingForMark = false;
       await link?.close();
+    }
+  }
+
+  /** Looks once whether the log goes on behind `position`. @throws StopError as `read` would */
+  async verify(position: Position): Promise<void> {
+    const link = await this.#open(new AbortController().signal);
+    try {
+      for (const [db, place] of this.#checked(parsePikaPosition(position), link).places) {
+        const reply = await link.trySync(db, place);
+        if (reply.outcome !== 'accepted') throw this.#refused(db, place, reply);
+      }
+    } finally {
+      await link.close();
     }
   }
 
@@ -326,6 +339,6 @@ export class PikaSource implements Source {
 
 async function endOf(link: PikaLink, db: string): Promise<Place> {
   const { end } = await link.trySync(db, BEYOND);
-  if (end === undefined) throw new AbortedError(`${db} did not say where its log ends`);
+  if (end === undefined) throw new Error(`the master did not say where the log of ${db} ends`);
   return end;
 }

@@ -190,6 +190,9 @@ describe('a Pika master that fails', () => {
     master.purge('db0', 3);
     const stop = await stopOf(reading.take(position, 1));
     expect(stop.code).toBe('PIKA_PURGED');
+    expect((await stopOf(reading.source.verify(position))).code).toBe('PIKA_PURGED');
+    await reading.source.verify(await reading.from('beginning'));
+    await until('the looks have left nothing', () => master.slaves.length === 0);
     expect(stop.hint).toContain('expire-logs-nums');
   });
 
