@@ -30,6 +30,9 @@ import { SnapshotMeter, type SnapshotView } from './snapshot-meter.ts';
 import { gaps, type IngestOptions, routingOf, startIngest } from './startup.ts';
 import { databasesOf } from './target-data.ts';
 
+/** How soon a source that waits for the low-water mark hears of it. */
+const MARK_MS = 50;
+
 export type HolderEnd = 'stopped' | 'superseded' | 'paused';
 
 export interface HolderOptions extends IngestOptions {
@@ -202,7 +205,7 @@ export class IngestHolder {
         // The first look comes at once: the source must know of the pipeline, lest an emptied target look like a new one.
         const why = await this.#look(session, started);
         if (why) turn.abort(why);
-        await sleep(options.watchdogMs, turn.signal);
+        await this.#untilNextLook(session, turn.signal);
       } catch (error) {
         if (turn.signal.aborted) return;
         if (error instanceof Raced || error instanceof ConnectionLost || error instanceof StopError)
@@ -212,6 +215,18 @@ export class IngestHolder {
           await sleep(options.watchdogMs, turn.signal).catch(() => {});
         }
       }
+    }
+  }
+
+  /** Meanwhile a source that sends no more until it hears of the mark hears of it. */
+  async #untilNextLook(session: FencedSession, signal: AbortSignal): Promise<void> {
+    const { watchdogMs } = this.#context.options;
+    const stepMs = this.#source.marked === undefined ? watchdogMs : Math.min(MARK_MS, watchdogMs);
+    for (let waitedMs = 0; waitedMs < watchdogMs; waitedMs += stepMs) {
+      await sleep(stepMs, signal);
+      if (this.#source.wantsMark?.() !== true) continue;
+      const step = await moveMark(this.#context, session);
+      if (step) this.#source.marked?.(step.mark.position);
     }
   }
 
@@ -252,7 +267,9 @@ export class IngestHolder {
         const sinceMs = isBehind ? ((await this.#source.timeBehind(at)) ?? null) : null;
         this.#lag = { head: head.position, entries, sinceMs };
       }
-      const position = await this.#forgettable(parseMark(markText));
+      const mark = parseMark(markText);
+      if (mark) this.#source.marked?.(mark.position);
+      const position = await this.#forgettable(mark);
       if (position !== undefined && position !== this.#acknowledged) {
         await this.#source.acknowledge(position);
         this.#acknowledged = position;

@@ -71,9 +71,15 @@ export const options = z.object({
   }),
   source: option(text().optional(), {
     placeholder: 'URL',
-    description: 'log to read: redis-stream://host:port?key=KEY, redis://, aof:///, rdb:///',
+    description: 'log: redis-stream://host:port?key=KEY, redis://, aof:///, rdb:///, pika://',
     everyday: true,
     commands: [...PIPELINE, 'append'],
+  }),
+  pikaNode: option(text(/^[\w.-]{1,64}:\d{1,5}$/, 'must be ip:port').optional(), {
+    placeholder: 'IP:PORT',
+    description:
+      "as which slave a Pika master sees lanegate; unique among its slaves (default: the connection's own end)",
+    commands: ['run', 'worker', 'check'],
   }),
   target: option(text().optional(), {
     placeholder: 'URL',

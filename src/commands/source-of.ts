@@ -14,6 +14,7 @@ export function sourceOf(config: Config, onNotice: (text: string) => void): Sour
     chunkBytes: config.roundBytes,
     secrets: config.sourceSecrets,
     onNotice,
+    pikaNode: config.pikaNode,
     dbMap: config.dbMap,
     untilMs: config.untilTime,
     dataDir: config.dataDir,

@@ -3,6 +3,8 @@ import type { EndpointSecrets } from '../runtime/endpoint.ts';
 import { ConfigurationError } from '../runtime/errors.ts';
 import { openAof } from './aof.ts';
 import { pathOf } from './file-url.ts';
+import { parseNode, parsePikaUrl } from './pika/url.ts';
+import { PikaSource } from './pika.ts';
 import { parseDatabaseMap } from './pika-binlog/databases.ts';
 import { parseBinlogUrl } from './pika-binlog/url.ts';
 import { PikaBinlogSource } from './pika-binlog.ts';
@@ -38,6 +40,8 @@ export interface OpenSourceOptions {
   readonly restoreRules?: () => Promise<RestoreRules>;
   /** Read no further than this, ms since 1970: only what has timestamps can be. */
   readonly untilMs?: number | undefined;
+  /** Pika: whom the master takes us for, `ip:port`. */
+  readonly pikaNode?: string | undefined;
 }
 
 const TRANSACTION_BYTES_MAX = 64 * 1024 * 1024;
@@ -52,6 +56,7 @@ const SOURCES: Readonly<Record<string, Open>> = {
   'rediss-stream': openRedisStream,
   redis: openRedisLink,
   rediss: openRedisLink,
+  pika: openPika,
   'pika-binlog': openPikaBinlog,
   aof: (url, options) =>
     openAof({ path: pathOf(options.option ?? '--source', url), ...fileOptions(options) }),
@@ -127,6 +132,17 @@ function openRedisLink(url: string, options: OpenSourceOptions): Source {
   const { endpoint, name: logName } = parseLinkUrl(options.option ?? '--source', url, options.secrets);
   const { dataDir = '.lanegate', restoreRules = async () => RESTORE_RULES } = options;
   return new RedisLinkSource({ ...options, endpoint, logName, dataDir, restoreRules });
+}
+
+function openPika(url: string, options: OpenSourceOptions): Source {
+  const node = options.pikaNode === undefined ? undefined : parseNode('--pika-node', options.pikaNode);
+  const databaseMap = parseDatabaseMap(options.dbMap ?? []);
+  return new PikaSource({
+    ...options,
+    ...parsePikaUrl(options.option ?? '--source', url, options.secrets),
+    node,
+    databaseMap,
+  });
 }
 
 function openPikaBinlog(url: string, options: OpenSourceOptions): Source {

@@ -1,4 +1,5 @@
 import { coversPlace as coversFilePlace } from './aof/place.ts';
+import { coversPika } from './pika/position.ts';
 import { coversVector } from './pika-binlog/position.ts';
 import { areOfOneHistory, coversPlace as coversLinkPlace } from './redis-link/position.ts';
 import { coversPlace, entriesBetween } from './redis-stream/position.ts';
@@ -15,6 +16,7 @@ const RULES: Readonly<Record<string, PositionRules>> = {
     comparable: areOfOneHistory,
     entriesBehind: () => undefined,
   },
+  pika: { covers: coversPika, entriesBehind: () => undefined },
   'pika-binlog': { covers: coversVector, entriesBehind: () => undefined },
   aof: { covers: coversFilePlace, entriesBehind: () => undefined },
   rdb: { covers: coversFilePlace, entriesBehind: () => undefined },

@@ -112,6 +112,13 @@ export interface Source {
   verify?(position: Position): Promise<void>;
   /** Tells the source that everything up to `position` is durable at the target. Idempotent, may be repeated. */
   acknowledge(position: Position): Promise<void>;
+  /**
+   * Tells it where the low-water mark in the target is, also while `acknowledge` is held back: for a source that sends on
+   * only as far as it is heard. Nothing may be forgotten for it.
+   */
+  marked?(position: Position): void;
+  /** True while it waits for the low-water mark to move on; then it is told sooner than at the next look. */
+  wantsMark?(): boolean;
   /** True iff `position` has everything that `head` has. */
   covers(position: Position, head: Position): boolean;
   /** False when the source's log has been named anew since `head`, which must be asked for again; absent: never. */

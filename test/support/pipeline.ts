@@ -18,6 +18,8 @@ export interface PipelineOptions {
   readonly targetArgs?: readonly string[];
   /** Where workers find the target when that is not the server itself: a proxy. */
   readonly targetUrl?: (target: RedisServer) => Promise<string>;
+  /** Another source than the stream. */
+  readonly sourceUrl?: string;
 }
 
 /** Real servers for one pipeline, worker processes that can be killed, and the oracle to compare with. */
@@ -57,7 +59,7 @@ export class Pipeline implements AsyncDisposable {
   }
 
   get sourceUrl(): string {
-    return `redis-stream://127.0.0.1:${this.source.port}?key=binlog`;
+    return this.#options.sourceUrl ?? `redis-stream://127.0.0.1:${this.source.port}?key=binlog`;
   }
 
   get urls(): string[] {
