@@ -83,6 +83,8 @@ export class RedisLinkSource implements Source {
   readonly #control: SourceControl;
   #link: Link | undefined;
   #linger: NodeJS.Timeout | undefined;
+  /** The link whose leftovers are removed. */
+  #tidied: Link | undefined;
   #isReading = false;
   #wasRead = false;
   #acknowledged: StreamPlace | undefined;
@@ -210,7 +212,7 @@ export class RedisLinkSource implements Source {
       totalBytes: parts?.snapshot?.totalBytes,
       loadedBytes: this.#loadedBytes,
       keys: this.#keys,
-      spooledBytes: parts?.spool?.bytes ?? 0,
+      spooledBytes: this.#link?.spool?.bytes ?? 0,
     };
   }
 
@@ -339,12 +341,16 @@ export class RedisLinkSource implements Source {
   async #passOn(): Promise<void> {
     const [link, place] = [this.#link, this.#acknowledged];
     if (link === undefined || place === undefined || !link.knows(place)) return;
-    const { stream, spool } = link.parts;
     // In the snapshot phase of this link an older log may still be acknowledged.
     if (place.offset < link.parts.start.offset) return;
     link.acknowledge(place.offset);
-    await stream.release(place.offset);
-    await spool?.removeSnapshot();
+    await link.parts.stream.release(place.offset);
+    if (this.#tidied === link) return;
+    // From here on the link needs no snapshot, and nobody needs what earlier links left.
+    this.#tidied = link;
+    await link.spool?.removeSnapshot();
+    const { spoolRoot } = this.#attaching;
+    await Spool.removeOlderThan(spoolRoot, link.spool?.id ?? Spool.idAt(link.openedAtMs));
   }
 
   async #drop(): Promise<void> {

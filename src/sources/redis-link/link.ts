@@ -26,7 +26,7 @@ export interface LinkParts {
   readonly start: Point;
   /** The history that it went on from, if it has another name since. */
   readonly before: Point | undefined;
-  /** Undefined until something has to be spooled. */
+  /** Undefined where nothing had to be spooled when it began. */
   readonly spool: Spool | undefined;
   readonly snapshot: SnapshotFile | undefined;
   readonly stream: StreamLog;
@@ -39,6 +39,7 @@ export class Link {
   readonly #run: Promise<void>;
   #ackTimer: NodeJS.Timeout | undefined;
   #phase: LinkPhase;
+  readonly openedAtMs = Date.now();
   #acknowledged = 0;
   #failure: unknown;
 
@@ -47,6 +48,10 @@ export class Link {
     const receives = parts.snapshot !== undefined && !parts.snapshot.isComplete;
     this.#phase = receives ? 'waiting' : 'streaming';
     this.#run = this.#receive(receives).catch((error: unknown) => this.#fail(error));
+  }
+
+  get spool(): Spool | undefined {
+    return this.parts.spool ?? this.parts.stream.spool;
   }
 
   get phase(): LinkPhase {
