@@ -237,6 +237,8 @@ export class RedisLinkSource implements Source {
     const open = this.#link;
     if (open !== undefined && open.failure === undefined && fits(open, place)) return open;
     await this.#drop();
+    const isItsOwn = place.kind === 'snapshot' && open?.spool?.id === place.spool;
+    if (isItsOwn && open?.failure instanceof StopError) throw open.failure;
     if (place.kind === 'wanted') {
       throw await this.#begin(await attachAnew(this.#attaching, signal), 'a full sync begins');
     }
@@ -261,6 +263,7 @@ export class RedisLinkSource implements Source {
   /** The link's log takes the place of the one that was asked for. */
   async #begin(link: Link, reason: string): Promise<LogReplaced> {
     this.#link = link;
+    this.#acknowledged = undefined;
     this.#loadedBytes = 0;
     this.#keys = 0;
     const { spool, start } = link.parts;

@@ -6,7 +6,7 @@ import { RespScanner } from '../../src/binlog/resp.ts';
 import { parseEndpoint } from '../../src/runtime/endpoint.ts';
 import type { StopError } from '../../src/runtime/errors.ts';
 import { type RedisLinkOptions, RedisLinkSource } from '../../src/sources/redis-link.ts';
-import type { Entry, Source } from '../../src/sources/source.ts';
+import type { Entry, LogReplaced, Source } from '../../src/sources/source.ts';
 import { until } from '../support/faults.ts';
 import { Follower } from '../support/follower.ts';
 import { FaultyProxy } from '../support/proxy.ts';
@@ -495,6 +495,61 @@ test.each(['yes', 'no'])(
   },
 );
 
+test('a data set larger than the memory that may be used passes through', async () => {
+  await using scene = await Scene.create(['--rdbcompression', 'no']);
+  await scene.source.client().call('DEBUG', 'POPULATE', 400_000, 'key', 1_000);
+  const source = scene.open();
+  const before = process.memoryUsage().rss;
+  let peak = before;
+  const { signal, done } = ends();
+  const start = await replacedBy(source);
+  let [keys, bytes] = [0, 0];
+  for await (const entries of source.read(start, signal)) {
+    for (const { resp } of entries) bytes += resp.length;
+    keys = source.progress()?.keys ?? 0;
+    peak = Math.max(peak, process.memoryUsage().rss);
+    if (inStream((entries.at(-1) as Entry).position)) done();
+  }
+  expect(keys).toBe(400_000);
+  expect(bytes).toBeGreaterThan(400_000_000);
+  expect(peak - before).toBeLessThan(bytes / 3);
+}, 120_000);
+
+test('a source that becomes a replica for a moment and back is followed on', async () => {
+  await using scene = await Scene.create();
+  const redis = scene.source.client();
+  const follower = scene.follow(scene.open());
+  await fill(scene.source, 1);
+  await until('the stream is reached', () => inStream(follower.position));
+  const before = follower.position.split(':')[0];
+  await redis.replicaof('127.0.0.1', 1);
+  await until('the link is refused', () => follower.troubles.length);
+  await redis.call('REPLICAOF', 'NO', 'ONE');
+  await fill(scene.source, 1);
+  await scene.equal(follower);
+  expect(follower.position.split(':')[0]).not.toBe(before);
+  expect(follower.replaced).toHaveLength(1);
+});
+
+test('a process that was thought dead spoils nothing of its successor', async () => {
+  await using scene = await Scene.create(['--repl-backlog-size', '64mb']);
+  await fill(scene.source, 4);
+  const zombie = scene.open();
+  const before = scene.follow(zombie, 'wanted', inSnapshot);
+  const writes = traffic(scene.source);
+  await before.ended;
+  await until('the snapshot is whole', () => zombie.progress()?.phase === 'streaming');
+  const after = scene.follow(scene.open(), before.position);
+  await until('the stream is reached', () => inStream(after.position));
+  // The zombie reads where it stood, on the same spool, while its successor goes on.
+  const entries = await take(zombie, before.position, (list) => inStream((list.at(-1) as Entry).position));
+  expect(entries.length).toBeGreaterThan(0);
+  await writes.stop();
+  await scene.equal(after);
+  expect(after.troubles).toEqual([]);
+  expect(after.replaced).toEqual([]);
+});
+
 test('now is a place behind which the stream is read without a snapshot', async () => {
   await using scene = await Scene.create();
   await scene.source.client().select(3);
@@ -548,6 +603,21 @@ test('every place inside an entry is a place to go on from', async () => {
     expect(commands.slice(0, list.length - i)).toEqual(list.slice(i).map(({ command }) => command));
   }
 });
+
+function ends(): { signal: AbortSignal; done: () => void } {
+  const abort = new AbortController();
+  return { signal: abort.signal, done: () => abort.abort() };
+}
+
+/** Where the log begins that takes the place of none. */
+async function replacedBy(source: Source): Promise<string> {
+  const read = source.read('wanted', new AbortController().signal)[Symbol.asyncIterator]();
+  const error = await read.next().then(
+    () => undefined,
+    (thrown: unknown) => thrown,
+  );
+  return (error as LogReplaced).position;
+}
 
 interface DbCommand {
   readonly db: number;

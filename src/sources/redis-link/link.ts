@@ -82,6 +82,8 @@ export class Link {
     await this.#run;
     await stream.close();
     await snapshot?.close();
+    // Half a snapshot serves nobody.
+    if (snapshot?.isComplete === false) await this.parts.spool?.remove();
   }
 
   async #receive(snapshotFirst: boolean): Promise<void> {

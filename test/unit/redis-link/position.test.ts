@@ -79,6 +79,16 @@ describe('the URL of a replication link', () => {
     expect(parseLinkUrl('--source', 'rediss://host').endpoint.tls).toBeDefined();
   });
 
+  test('opens a source that is known by its log, not by its host', async () => {
+    for (const url of ['redis://u:secret@one', 'rediss://two:7000']) {
+      const source = openSource(url, { name: 'test' });
+      expect(source).toMatchObject({ identity: 'redis-link:replication', replication: true });
+      expect(source.display).not.toContain('secret');
+      await source.close();
+    }
+    expect(openSource('redis://one?name=orders', { name: 'test' }).identity).toBe('redis-link:orders');
+  });
+
   test.each([
     ['redis://host/3', /all databases/],
     ['redis://host?db=1', /only \?name= is known/],
