@@ -517,13 +517,17 @@ test('a data set larger than the memory that may be used passes through', async 
 
 test('a source that becomes a replica for a moment and back is followed on', async () => {
   await using scene = await Scene.create();
+  await using proxy = await FaultyProxy.start(scene.source.port);
   const redis = scene.source.client();
-  const follower = scene.follow(scene.open());
+  const follower = scene.follow(scene.open(proxy.url));
   await fill(scene.source, 1);
   await until('the stream is reached', () => inStream(follower.position));
   const before = follower.position.split(':')[0];
   await redis.replicaof('127.0.0.1', 1);
-  await until('the link is refused', () => follower.troubles.length);
+  proxy.cutAll();
+  await until('the link is refused', () =>
+    follower.troubles.some((trouble) => /^ReplyError: NOMASTERLINK/.test(String(trouble))),
+  );
   await redis.call('REPLICAOF', 'NO', 'ONE');
   await fill(scene.source, 1);
   await scene.equal(follower);

@@ -1,4 +1,5 @@
 import { describe, expect, test } from 'vitest';
+import { openSource } from '../../../src/sources/open.ts';
 import {
   coversPlace,
   formatSnapshot,
