@@ -16,7 +16,10 @@ export interface Cut {
 
 /** What stands around the value in a RESTORE. */
 export interface Restored {
-  readonly key: Buffer;
+  /** The key is [keyStart, keyEnd) of it. */
+  readonly keyIn: Buffer;
+  readonly keyStart: number;
+  readonly keyEnd: number;
   /** ms since 1970 as text; undefined without deadline. */
   readonly deadline: string | undefined;
   readonly idle: string | undefined;
@@ -75,10 +78,12 @@ export class EntryWriter {
 
   restore(restored: Restored, value: Buffer, start: number, end: number, bytes: number): void {
     this.#reserve(bytes);
-    const { key, deadline, idle, freq } = restored;
+    const { keyIn, keyStart, keyEnd, deadline, idle, freq } = restored;
     this.#header(42, restoreArgc(restored));
     this.#raw(RESTORE);
-    this.#bulk(key);
+    this.#header(36, keyEnd - keyStart);
+    this.#copy(keyIn, keyStart, keyEnd);
+    this.#crlf();
     if (deadline === undefined) this.#raw(ZERO);
     else this.#text(deadline);
     this.#payload(restored, value, start, end);
@@ -166,8 +171,8 @@ function restoreArgc({ deadline, idle, freq }: Restored): number {
 }
 
 export function restoreBytes(restored: Restored, valueBytes: number): number {
-  const { key, deadline, idle, freq } = restored;
-  let bytes = 4 + RESTORE.length + bulkBytes(key.length) + REPLACE.length;
+  const { keyStart, keyEnd, deadline, idle, freq } = restored;
+  let bytes = 4 + RESTORE.length + bulkBytes(keyEnd - keyStart) + REPLACE.length;
   bytes += bulkBytes(valueBytes + PAYLOAD_EXTRA_BYTES);
   bytes += deadline === undefined ? ZERO.length : bulkBytes(deadline.length) + ABSTTL.length;
   if (idle !== undefined) bytes += IDLETIME.length + bulkBytes(idle.length);

@@ -142,3 +142,14 @@ export function isCounted(type: number): boolean {
   const shape = shapeOf(type);
   return shape.length === 1 && typeof shape[0] !== 'number';
 }
+
+/** Of opcode 243 in a file of Redis': in front of a key; in one of Valkey's: by itself. */
+export const KEY_META: Shape = [[4, MODULE]];
+export const SLOT_IMPORT: Shape = [STRING, [LENGTH, LENGTH]];
+
+/** Opcodes that are read over, and what stands behind them. */
+export const SKIPPED: ReadonlyMap<number, Shape> = new Map<number, Shape>([
+  [OPCODE.slotInfo, [LENGTH, LENGTH, LENGTH]],
+  [OPCODE.resizeDb, [LENGTH, LENGTH]],
+  [OPCODE.moduleAux, [LENGTH, MODULE]],
+]);

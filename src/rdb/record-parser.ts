@@ -4,69 +4,39 @@
 // value. The window's `at` stands at the begin of a record until the record is whole; only a rebuild consumes a value
 // while it is read. A place therefore always is the begin of a record and the number of its commands that are out.
 
-import { formatKey } from '../binlog/quoting.ts';
-import { StopError } from '../runtime/errors.ts';
 import type { ByteWindow } from './byte-window.ts';
 import type { Crc64 } from './crc64.ts';
 import { commandBytes, EntryWriter, PAYLOAD_EXTRA_BYTES, restoreBytes } from './entry-writer.ts';
 import {
   isCounted,
   isValkey,
-  LENGTH,
-  MODULE,
+  KEY_META,
   OPCODE,
   payloadVersion,
-  type Shape,
-  STRING,
+  SKIPPED,
+  SLOT_IMPORT,
   shapeOf,
   TYPE,
   typeOf,
 } from './format.ts';
 import { LengthReader } from './length-reader.ts';
+import type { RdbEntry, RdbPlace, ReadRdbOptions } from './rdb-log.ts';
 import { rebuild } from './rebuild.ts';
 import type { Sink, Steps } from './rebuilt.ts';
+import { deadlineText, moduleName, refusal } from './record-texts.ts';
 import { OversizedError, ValueReader } from './value-reader.ts';
 import { ValueScan } from './value-scan.ts';
 
-export interface Place {
-  readonly offset: number;
-  readonly db: number;
-  readonly piece: number;
-  readonly version: number;
-  readonly crc: string;
-}
-
-export interface PlacedEntry {
-  readonly place: Place;
-  readonly db: number;
-  readonly resp: Buffer;
-  readonly keys: number;
-}
-
-export interface RecordParserOptions {
-  readonly rules: { readonly rdbVersion: number; readonly bulkBytesMax: number };
-  readonly version: number;
-  readonly from: Place | undefined;
-  readonly chunkBytes: number;
-  readonly onNotice: (text: string) => void;
-  readonly onAux: (name: string, value: string) => void;
-}
+type Given = Required<Pick<ReadRdbOptions, 'rules' | 'chunkBytes' | 'onNotice' | 'onAux'>>;
+type RecordParserOptions = Given & { readonly version: number; readonly from: RdbPlace | undefined };
 
 /** Payloads above it are rebuilt, whatever the target takes: two of them may be in memory at a time. */
 const PAYLOAD_BYTES_MAX = 64 * 1024 * 1024;
-/** An element of a value cannot be cut. */
+/** An element of a value cannot be cut, nor can what is packed into one string. */
 const ELEMENT_BYTES_MAX = 512 * 1024 * 1024;
 const PIECE_BYTES_MAX = 1024 * 1024;
 const DB_MAX = 1_000_000;
 const FUNCTION_LOAD = ['FUNCTION', 'LOAD', 'REPLACE'].map((word) => Buffer.from(word));
-
-const KEY_META: Shape = [[4, MODULE]];
-const SLOT_IMPORT: Shape = [STRING, [LENGTH, LENGTH]];
-const SKIPPED: ReadonlyMap<number, Shape> = new Map<number, Shape>([
-  [OPCODE.slotInfo, [LENGTH, LENGTH, LENGTH]],
-  [OPCODE.resizeDb, [LENGTH, LENGTH]],
-  [OPCODE.moduleAux, [LENGTH, MODULE]],
-]);
 
 type State = 'short' | 'full' | 'end';
 
@@ -82,8 +52,10 @@ export class RecordParser implements Sink {
   readonly #length = new LengthReader();
   readonly #payloadBytesMax: number;
   readonly #pieceBytes: number;
+  /** Of string payloads. */
+  readonly #stringVersion: number | undefined;
   #db: number;
-  #entries: PlacedEntry[] = [];
+  #entries: RdbEntry[] = [];
   #pendingBytes = 0;
   /** A key that is being rebuilt. */
   #steps: Steps | undefined;
@@ -109,10 +81,11 @@ export class RecordParser implements Sink {
     const { bulkBytesMax } = options.rules;
     this.#payloadBytesMax = Math.min(bulkBytesMax, PAYLOAD_BYTES_MAX);
     this.#pieceBytes = Math.max(64, Math.min(bulkBytesMax, PIECE_BYTES_MAX));
-    this.#reader = new ValueReader(window, Math.min(bulkBytesMax, ELEMENT_BYTES_MAX));
+    this.#reader = new ValueReader(window, ELEMENT_BYTES_MAX);
     this.#db = options.from?.db ?? 0;
     this.#skip = options.from?.piece ?? 0;
     this.#offset = window.offset;
+    this.#stringVersion = payloadVersion(TYPE.string, options.version, options.rules.rdbVersion);
   }
 
   get isFull(): boolean {
@@ -120,7 +93,7 @@ export class RecordParser implements Sink {
   }
 
   /** The entries since the last call, as soon as they are a chunk (`all`: however few they are). */
-  take(all: boolean): PlacedEntry[] {
+  take(all: boolean): RdbEntry[] {
     if (!all && !this.isFull) return [];
     const entries = this.#entries;
     this.#entries = [];
@@ -146,6 +119,9 @@ export class RecordParser implements Sink {
 
   /** One command of the record at hand. */
   command(args: readonly Buffer[]): void {
+    for (const arg of args) {
+      if (arg.length > this.#options.rules.bulkBytesMax) throw new OversizedError(arg.length);
+    }
     if (this.#skip > 0) {
       this.#skip--;
       this.#piece++;
@@ -176,7 +152,8 @@ export class RecordParser implements Sink {
       }
       if (ahead > 0) throw window.bad('a key', ahead);
       if (byte === OPCODE.eof) {
-        this.#end();
+        this.#cut();
+        window.at += 1;
         return 'end';
       }
       return this.#opcode(byte) ? 'more' : 'short';
@@ -271,18 +248,34 @@ export class RecordParser implements Sink {
     const window = this.#window;
     const type = typeOf(byte, this.#options.version);
     if (type === undefined) throw window.bad('a known type of value', ahead - 1);
-    let key: Buffer | undefined;
-    try {
-      key = this.#reader.stringAt(window.at + ahead);
-    } catch (error) {
-      throw this.#refused(error, 'a key');
-    }
+    if (type === TYPE.string && this.#restoreString(ahead)) return true;
+    const key = this.#reader.stringAt(window.at + ahead);
     if (key === undefined) return false;
     this.#type = type;
     this.#key = key;
+    if (key.length > this.#options.rules.bulkBytesMax) {
+      throw this.#refused(new OversizedError(key.length), 'a key');
+    }
     this.#valueAt = this.#reader.after - window.at;
     if (this.#payloadVersion() === undefined) this.#rebuild();
     else this.#scan.start(shapeOf(type), this.#valueAt);
+    return true;
+  }
+
+  /** The way of most keys: a string that is there as a whole, under a key that stands there as it is. */
+  #restoreString(ahead: number): boolean {
+    const window = this.#window;
+    const version = this.#stringVersion;
+    if (version === undefined) return false;
+    const keyStart = this.#reader.plainAt(window.at + ahead);
+    if (keyStart < 0) return false;
+    const keyEnd = this.#reader.after;
+    const end = this.#scan.wholeString(window, keyEnd);
+    const bytesMax = this.#payloadBytesMax;
+    if (end < 0 || end - keyEnd + PAYLOAD_EXTRA_BYTES > bytesMax || keyEnd - keyStart > bytesMax)
+      return false;
+    this.#put(window.buffer, keyStart, keyEnd, TYPE.string, version, keyEnd, end);
+    window.at = end;
     return true;
   }
 
@@ -305,21 +298,31 @@ export class RecordParser implements Sink {
     if (end - start === 1 && window.buffer[start] === 0 && isCounted(this.#type)) {
       this.#notice('left out empty keys, which old servers could write by mistake');
     } else {
-      const restored = {
-        key: this.#key,
-        deadline: this.#deadline,
-        idle: this.#idle,
-        freq: this.#freq,
-        type: this.#type & 255,
-        version: this.#payloadVersion() as number,
-      };
-      const bytes = restoreBytes(restored, end - start);
-      if (this.#writer.isFullFor(bytes)) this.#cutAt(window.offset, window.checksum(), 0);
-      this.#writer.restore(restored, window.buffer, start, end, bytes);
-      this.#writer.keys++;
-      this.keys++;
+      const version = this.#payloadVersion() as number;
+      this.#put(this.#key, 0, this.#key.length, this.#type & 255, version, start, end);
     }
     window.at = end;
+  }
+
+  #put(
+    keyIn: Buffer,
+    keyStart: number,
+    keyEnd: number,
+    type: number,
+    version: number,
+    start: number,
+    end: number,
+  ): void {
+    const { buffer } = this.#window;
+    const deadline = this.#deadline;
+    const idle = this.#idle;
+    const freq = this.#freq;
+    const restored = { keyIn, keyStart, keyEnd, type, version, deadline, idle, freq };
+    const bytes = restoreBytes(restored, end - start);
+    if (this.#writer.isFullFor(bytes)) this.#cutHere();
+    this.#writer.restore(restored, buffer, start, end, bytes);
+    this.#writer.keys++;
+    this.keys++;
   }
 
   #payloadVersion(): number | undefined {
@@ -332,15 +335,9 @@ export class RecordParser implements Sink {
     this.#begin();
     window.at += this.#valueAt;
     const { rules, onNotice } = this.#options;
-    const value = {
-      type: this.#type,
-      key: this.#key,
-      deadline: this.#deadline,
-      targetVersion: rules.rdbVersion,
-      pieceBytes: this.#pieceBytes,
-      onNotice,
-    };
-    this.#steps = rebuild(value, this.#reader, this);
+    const what = { type: this.#type, key: this.#key, deadline: this.#deadline };
+    const how = { targetVersion: rules.rdbVersion, pieceBytes: this.#pieceBytes, onNotice };
+    this.#steps = rebuild({ ...what, ...how }, this.#reader, this);
   }
 
   /** False if it has to wait. */
@@ -365,23 +362,18 @@ export class RecordParser implements Sink {
     this.#piece = 0;
   }
 
-  #end(): void {
-    this.#cut();
-    this.#window.at += 1;
-  }
-
   /** Ends the entry in front of the next command: inside the record that is being rebuilt, or in front of the window. */
   #cut(): void {
     if (this.#writer.isEmpty) return;
-    if (this.#piece > 0 || this.#steps !== undefined) this.#put(this.#offset, this.#crc, this.#piece);
-    else this.#cutAt(this.#window.offset, this.#window.checksum(), 0);
+    if (this.#piece > 0 || this.#steps !== undefined) this.#entry(this.#offset, this.#crc, this.#piece);
+    else this.#cutHere();
   }
 
-  #cutAt(offset: number, crc: Buffer | undefined, piece: number): void {
-    this.#put(offset, crc?.toString('hex') ?? '', piece);
+  #cutHere(): void {
+    this.#entry(this.#window.offset, this.#window.checksum()?.toString('hex') ?? '', 0);
   }
 
-  #put(offset: number, crc: string, piece: number): void {
+  #entry(offset: number, crc: string, piece: number): void {
     const { keys } = this.#writer;
     const place = { offset, db: this.#db, piece, version: this.#options.version, crc };
     const resp = this.#writer.take();
@@ -401,32 +393,7 @@ export class RecordParser implements Sink {
     this.#options.onNotice(text);
   }
 
-  /** What stops the pipeline, for a key or value that the target cannot have; any other error stays what it is. */
   #refused(error: unknown, what: string): unknown {
-    if (error !== undefined && !(error instanceof OversizedError)) return error;
-    const size = error === undefined ? '' : ` with ${error.message}`;
-    const { offset } = this.#window;
-    return new StopError(
-      'SNAPSHOT_VALUE_REFUSED',
-      `the snapshot holds ${what}${size} that the target takes in no way: key ${formatKey(this.#key)} of db ${this.#db}, byte ${offset} of the RDB`,
-      {
-        hint: 'raise proto-max-bulk-len at the target, load the module there, or remove the key at the source',
-      },
-    );
+    return refusal(error, what, this.#key, this.#db, this.#window.offset);
   }
-}
-
-function deadlineText(buffer: Buffer, at: number): string {
-  const high = buffer.readInt32LE(at + 4);
-  const ms = high * 2 ** 32 + buffer.readUInt32LE(at);
-  return String(Math.max(1, ms));
-}
-
-const MODULE_LETTERS = 'ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_';
-
-/** Nine letters of 6 bits each, above 10 bits of the encoding's version. */
-function moduleName(id: bigint): string {
-  let name = '';
-  for (let shift = 58n; shift >= 10n; shift -= 6n) name += MODULE_LETTERS[Number((id >> shift) & 63n)];
-  return name;
 }

@@ -113,6 +113,15 @@ export class ValueReader {
     return this.bytes(1 + length)?.subarray(1);
   }
 
+  /** Like `stringAt` for one that stands there as it is: where it begins; it ends at `after`. Below 0: ask `stringAt`. */
+  plainAt(at: number): number {
+    const { window } = this;
+    const length = this.#length;
+    if (!length.read(window, at) || length.isSpecial) return -1;
+    this.after = length.after + length.value;
+    return this.after > window.end ? -1 : length.after;
+  }
+
   /** Reads the string at index `at` without consuming it; a view where it stands there as it is. */
   stringAt(at: number): Buffer | undefined {
     const { window } = this;

@@ -23,6 +23,12 @@ export class ValueScan {
   #moduleEnded = false;
   readonly #length = new LengthReader();
 
+  /** Index behind the string at index `at`, below 0 if it has not arrived as a whole: a short cut for strings. */
+  wholeString(window: ByteWindow, at: number): number {
+    const end = this.#string(window, at);
+    return end > window.end ? -1 : end;
+  }
+
   /** Begins a value of this shape, `ahead` bytes behind the window's `at`. */
   start(shape: Shape, ahead: number): void {
     this.used = ahead;
