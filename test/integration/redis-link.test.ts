@@ -516,7 +516,7 @@ test('a data set larger than the memory that may be used passes through', async 
 }, 120_000);
 
 test('a source that becomes a replica for a moment and back is followed on', async () => {
-  await using scene = await Scene.create();
+  await using scene = await Scene.create(['--repl-backlog-size', '64mb']);
   await using proxy = await FaultyProxy.start(scene.source.port);
   const redis = scene.source.client();
   const follower = scene.follow(scene.open(proxy.url));
