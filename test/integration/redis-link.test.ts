@@ -1,4 +1,4 @@
-import { mkdtemp, rm } from 'node:fs/promises';
+import { mkdtemp, readdir, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { expect, test } from 'vitest';
@@ -315,6 +315,12 @@ test('a position that the backlog does not reach is replaced by a full sync, wit
   expect(follower.replaced).toHaveLength(2);
   expect(follower.replaced[1]?.message).toMatch(/backlog does not reach/);
   expect(scene.notices.join()).toMatch(/backlog does not reach/);
+  await until('nothing is left of the first', async () => {
+    const spools = await readdir(join(scene.dataDir, 'spool', 'test'));
+    if (spools.length !== 1) return false;
+    const files = await readdir(join(scene.dataDir, 'spool', 'test', spools[0] as string));
+    return !files.includes('snapshot.rdb');
+  });
 });
 
 test('a source that starts anew without its history is followed by a full sync', async () => {
@@ -419,22 +425,34 @@ test.each([
   await expect(read.next()).rejects.toThrow(new RegExp(`^${code}`));
 });
 
-test('WAIT is answered with what is acknowledged', async () => {
+test('WAIT is answered at once with what is acknowledged', async () => {
   await using scene = await Scene.create();
-  const source = scene.open();
+  // What follows is told because the source asks for it.
+  const source = scene.open(undefined, { tellMs: 3_600_000 });
   const redis = scene.source.client();
   await redis.set('first', '1');
-  const gate = latch();
   const follower = scene.follow(source);
   await until('the stream is reached', () => inStream(follower.position));
   await redis.set('second', '1');
-  expect(await redis.wait(1, 10_000)).toBe(1);
-  follower.hold(gate.wait);
+  await caughtUp(follower, scene.source);
+  expect(await redis.wait(1, 20_000)).toBe(1);
+  const gate = latch();
+  await follower.pauseAt(gate.wait);
   await redis.set('third', '1');
-  expect(await redis.wait(1, 1_500)).toBe(0);
+  expect(await redis.wait(1, 500)).toBe(0);
   gate.open();
-  expect(await redis.wait(1, 10_000)).toBe(1);
-  await scene.equal(follower);
+  await caughtUp(follower, scene.source);
+  expect(await redis.wait(1, 20_000)).toBe(1);
+});
+
+test('a caller who could not make the new log durable is told of it again', async () => {
+  await using scene = await Scene.create();
+  await fill(scene.source, 1);
+  const source = scene.open();
+  const position = await replacedBy(source);
+  expect(await replacedBy(source)).toBe(position);
+  expect(await scene.source.client().info('stats')).toMatch(/^sync_full:1\r$/m);
+  await scene.equal(scene.follow(source, position));
 });
 
 test('nothing is acknowledged that was not applied', async () => {

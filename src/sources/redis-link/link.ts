@@ -14,7 +14,6 @@ import type { LinkSocket } from './socket.ts';
 import type { Spool } from './spool.ts';
 import type { StreamLog } from './stream-log.ts';
 
-const ACK_MS = 1_000;
 /** Its name in the source's request; an acknowledgement that nobody asked for does no harm. */
 const GETACK = Buffer.from('GETACK');
 
@@ -30,6 +29,7 @@ export interface LinkParts {
   readonly spool: Spool | undefined;
   readonly snapshot: SnapshotFile | undefined;
   readonly stream: StreamLog;
+  readonly tellMs: number;
   /** Aborted, it ends the connection. */
   readonly stop: AbortController;
 }
@@ -95,7 +95,7 @@ export class Link {
       this.#phase = 'streaming';
     }
     this.#tell();
-    this.#ackTimer = setInterval(() => this.#tell(), ACK_MS);
+    this.#ackTimer = setInterval(() => this.#tell(), this.parts.tellMs);
     for (;;) {
       const bytes = await socket.read();
       if (bytes.includes(GETACK)) this.#tell();
