@@ -119,6 +119,19 @@ describe('the stream between socket and reader', () => {
     expect(await StreamFile.chain(found as Spool, 'd'.repeat(40), 100)).toEqual([]);
   });
 
+  test('what is kept is kept although it was read, until it is released', async () => {
+    const { log, spool } = await open({ keepAll: true });
+    for (let i = 0; i < 50; i++) {
+      log.append(bytesAt(log.end, 5_000), 0);
+      await readTo(log, log.end - 5_000, log.end);
+    }
+    const end = log.end;
+    await log.close();
+    const files = await StreamFile.chain(spool, replid, 100);
+    expect(files.at(-1)?.end).toBe(end);
+    await Promise.all(files.map((file) => file.close()));
+  });
+
   test('a file that lost its end is trusted only as far as it goes', async () => {
     const { log, spool } = await open({ keepAll: true });
     log.append(bytesAt(100, 5_000), 0);
