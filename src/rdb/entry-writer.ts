@@ -6,14 +6,6 @@ import { type Crc64, REGION_BYTES } from './crc64.ts';
 
 const ENTRY_BYTES = REGION_BYTES;
 
-export interface Cut {
-  /** Offset of the record whose commands come next, or of which some are in the entry. */
-  readonly offset: number;
-  readonly db: number;
-  readonly piece: number;
-  readonly crc: string;
-}
-
 /** What stands around the value in a RESTORE. */
 export interface Restored {
   /** The key is [keyStart, keyEnd) of it. */
