@@ -169,7 +169,9 @@ function optionRule(from: (args: Args) => number, endWord?: string): Rule {
 /** RESTORE key ttl value [REPLACE] [ABSTTL] ...; a ttl of 0 is none. */
 function restoreRule(): Rule {
   return {
-    applies: (scanner, rules) => rules.graceMs > 0 || !hasArgument(scanner, 4, 'ABSTTL'),
+    // Most keys of a snapshot have no deadline.
+    applies: (scanner, rules) =>
+      !argEquals(scanner, 2, '0') && (rules.graceMs > 0 || !hasArgument(scanner, 4, 'ABSTTL')),
     rewrite: (args, context) => {
       const ttl = args[2];
       if (ttl === undefined || args.length < 4) return undefined;

@@ -172,6 +172,18 @@ test.each(['yes', 'no'])(
   },
 );
 
+test('a full sync replaces the functions as well', async () => {
+  await using scene = await Scene.create();
+  const library = (name: string) => `#!lua name=${name}\nredis.register_function('${name}', function() end)`;
+  await scene.source.client().call('FUNCTION', 'LOAD', library('of_the_source'));
+  await scene.target.client().call('FUNCTION', 'LOAD', library('of_the_target'));
+  const follower = scene.follow(scene.open());
+  await until('the stream is reached', () => inStream(follower.position));
+  const listed = JSON.stringify(await scene.target.client().call('FUNCTION', 'LIST'));
+  expect(listed).toContain('of_the_source');
+  expect(listed).not.toContain('of_the_target');
+});
+
 test('what the source is told while the snapshot is loaded is applied behind it', async () => {
   await using scene = await Scene.create();
   await fill(scene.source, 8);

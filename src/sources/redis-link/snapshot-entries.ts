@@ -1,4 +1,4 @@
-// The snapshot as entries: FLUSHALL, which makes the target what a replica is before it loads one, then the keys.
+// The snapshot as entries: what makes the target as empty as a replica is before it loads one, then the keys.
 
 import { encodeCommand } from '../../binlog/resp.ts';
 import { readRdb } from '../../rdb/rdb-log.ts';
@@ -7,6 +7,9 @@ import { formatSnapshot, formatStream, type SnapshotPlace } from './position.ts'
 import type { SnapshotFile } from './snapshot-file.ts';
 
 const FLUSHALL = encodeCommand(['FLUSHALL']);
+const FUNCTION_FLUSH = encodeCommand(['FUNCTION', 'FLUSH']);
+/** Of Redis 7.0, the first that has functions. FLUSHALL leaves them where they are. */
+const FUNCTIONS_SINCE = 10;
 
 /** An entry of a snapshot can be begun again only from its start. */
 export interface SnapshotEntry extends Entry {
@@ -33,7 +36,8 @@ export async function* readSnapshot(reading: SnapshotReading): AsyncGenerator<Sn
   let skip = place.taken;
   if (place.at === 'start') {
     const position = positionOf('keys');
-    held = [{ ...base, position, resp: FLUSHALL, skip, start }];
+    const empties = place.rdbVersion < FUNCTIONS_SINCE ? [FLUSHALL] : [FLUSHALL, FUNCTION_FLUSH];
+    held = [{ ...base, position, resp: Buffer.concat(empties), skip, start }];
     start = position;
     skip = 0;
   }
