@@ -49,6 +49,14 @@ describe('the simulation would notice', () => {
     ],
     ['relane-before-reading', 'a wait for drained lanes that nobody can drain', /Error: I8/],
     ['stop-without-role', 'an ingest that was overtaken and stops its successor', /Error: I5/],
+    [
+      'no-generation-from-0',
+      'items of a replaced log that nothing but the generation holds back',
+      /Error: I/,
+    ],
+    ['generation-without-suffix', 'two logs that have the same generation', /Error: I/],
+    ['replace-without-fence', 'a log that is replaced by who was overtaken', /Error: I/],
+    ['replace-without-flush', 'a new log that does not erase what the old one left', /Error: I2/],
     ['journal-behind-mark', 'a journal that came back older than the low-water mark', /Error: I5/],
   ];
 
