@@ -99,6 +99,7 @@ async function raise(
     await session.abandon();
     throw new Raced('the checkpoints moved');
   }
+  await failpoint('before-raise');
   const next = raised(identity, at, found, { ...to, generation, journal: newJournalId() });
   const { parts, sets } = raiseWrites(control, identity, next);
   const { outcome } = await session.commit({ parts, count: parts.length, dbLast: session.db }, sets);

@@ -41,6 +41,8 @@ export interface Numbering {
 interface InForce extends Numbering {
   readonly generation: string;
   readonly lanes: number;
+  /** Of the identity that says so. */
+  readonly version: number;
 }
 
 export type ExecOutcome =
@@ -65,7 +67,7 @@ export class SimTarget {
   impostor = false;
   state: TargetState = empty();
   #saved: TargetState | undefined;
-  #inForce: { readonly text: string; readonly value: InForce | undefined } = { text: '', value: undefined };
+  #inForce: InForce | undefined;
   #versions = 0;
   /** Sessions opened before the last failover are gone. */
   era = 0;
@@ -82,14 +84,13 @@ export class SimTarget {
 
   /** What its identity says. */
   get inForce(): InForce | undefined {
-    const text = this.get(CONTROL.identity);
-    if (text === null) return undefined;
-    if (text === this.#inForce.text) return this.#inForce.value;
-    const { generation, lanes } = JSON.parse(text) as Identity;
+    const version = this.version(CONTROL.identity);
+    if (version === 0) return undefined;
+    if (version === this.#inForce?.version) return this.#inForce;
+    const { generation, lanes } = JSON.parse(this.get(CONTROL.identity) as string) as Identity;
     const numbering = this.#numberings.get(generation);
-    const value = numbering && { ...numbering, generation, lanes };
-    if (value) this.#inForce = { text, value };
-    return value;
+    this.#inForce = numbering && { ...numbering, generation, lanes, version };
+    return this.#inForce;
   }
 
   /** A lagging replica is promoted. */

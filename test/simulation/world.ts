@@ -70,6 +70,8 @@ export const CHAOS_STEPS = 900;
 export const ENTRIES_MAX = 37;
 const QUIET_STEPS_MAX = 12_000;
 const ACTORS_MAX = 10;
+/** Logs that the fault alone makes. */
+const LOGS_MAX = 6;
 const SLOTS = Array.from({ length: CELLS }, (_, cell) => {
   const key = Buffer.from(keyOfCell(cell));
   return slotOf(key, 0, key.length);
@@ -185,15 +187,19 @@ export class World {
   }
 
   place(position: string): { log: number; at: number; taken: number } {
-    const [log = 0, at = 0, taken = 0] = position.split(/[/:]/).map(Number);
-    return { log, at, taken };
+    const slash = position.indexOf('/');
+    const colon = position.indexOf(':');
+    const end = colon < 0 ? position.length : colon;
+    const taken = colon < 0 ? 0 : Number(position.slice(colon + 1));
+    return { log: Number(position.slice(0, slash)), at: Number(position.slice(slash + 1, end)), taken };
   }
 
   /** Where the log begins that has taken the place of this one; undefined while none has. */
   replacedAt(log: number): string | undefined {
     if (log === this.#logs.length - 1) return undefined;
     // A full sync begins anew unless all that it sent is still there.
-    if (this.acknowledged > this.log.first || (!this.quiet && this.rng() < 0.2)) this.#replaceLog();
+    const wanted = !this.quiet && this.#logs.length < LOGS_MAX && this.rng() < 0.1;
+    if (wanted || this.acknowledged > this.log.first) this.#replaceLog();
     return `${this.#logs.length - 1}/0:0`;
   }
 
@@ -281,7 +287,7 @@ export class World {
       'journal falls back': () => this.#loseJournal(),
       'connections break': () => target.era++,
       relane: () => this.#askForLanes(),
-      'log is replaced': () => this.#replaceLog(),
+      'log is replaced': () => (this.#logs.length < LOGS_MAX ? this.#replaceLog() : undefined),
       'target is another server': () => this.#swapTarget(),
       refusal: () => this.#refuseOne(),
     };
@@ -297,7 +303,7 @@ export class World {
 
   /** Whatever of the log so far was not read is gone for good. */
   #replaceLog(): void {
-    const entries = Math.min(2 + intBelow(this.rng, ENTRIES_MAX - 12), this.#entriesMax);
+    const entries = Math.min(2 + intBelow(this.rng, 16), this.#entriesMax);
     const flushes = this.mutant !== 'replace-without-flush';
     const log = makeLog(this.rng, { entries, log: this.#logs.length, flushes });
     this.trace?.(`the source replaces its log: ${this.#logs.length}`);
