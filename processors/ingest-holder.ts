@@ -331,7 +331,7 @@ export class IngestHolder {
       // Whoever has lost the role meanwhile must not stop its successor, say for a range that only it still wanted.
       const known = controlState(await session.read([control.identity, control.mark]));
       const position = (await redis.hget(journal.keys.state, 'position')) ?? '';
-      if (!holdsRole(role, inForce && { ...inForce, position }, known)) return 'superseded';
+      if (!holdsRole(role, inForce && { ...inForce, position }, known)) return this.#overtaken(error);
     }
     const record = {
       generation: inForce?.generation ?? NO_GENERATION,
@@ -344,9 +344,14 @@ export class IngestHolder {
       behind: false,
       atMs: now(),
     };
-    if (role) return await stopIngest(this.#context, record, role);
-    await stopPlace(this.#context, 'ingest', record);
+    if (!role) await stopPlace(this.#context, 'ingest', record);
+    else if ((await stopIngest(this.#context, record, role)) === 'superseded') return this.#overtaken(error);
     return 'stopped';
+  }
+
+  #overtaken({ code, message }: StopError): 'superseded' {
+    this.#context.log.warn({ code }, `another ingest has taken over; what stopped this one: ${message}`);
+    return 'superseded';
   }
 
   async #table(

@@ -192,7 +192,7 @@ function initialise(world: World, session: SimSession): void {
   });
   const values = session.fence(CONTROL.all(begun.identity.lanes));
   if (values.some((value) => value !== null)) return;
-  world.raised(begun.mark);
+  world.raised(begun.mark, undefined);
   session.commit([], controlWrites(CONTROL, begun, 0), 'initialise', 'control');
   world.begun = true;
 }
@@ -285,7 +285,7 @@ function* raiseTo(
   const at = { head: fromZero ? 0 : to.head, position: to.position, headTimeMs: 0 };
   const next = raised(identity, at, fromZero ? [] : found, names);
   const { parts, sets } = raiseWrites(CONTROL, identity, next);
-  world.raised(next.mark);
+  world.raised(next.mark, identity.generation);
   const outcome = session.commit(parts, sets, who, 'control');
   if (outcome.kind !== 'committed') return false;
   world.trace?.(`${who}: ${to.lanes} lanes, ${generation}, seq ${next.mark.seq} at ${next.mark.position}`);

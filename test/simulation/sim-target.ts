@@ -26,8 +26,9 @@ interface Value {
 export interface TargetState {
   /** Control keys per database. */
   readonly control: readonly Map<string, Value>[];
-  /** The log whose commands it holds. */
+  /** The log whose commands it holds, and which of the times that it was begun. */
   log: number;
+  run: number;
   /** Per cell: how many of its expected ids are in it. */
   readonly applied: Int32Array;
 }
@@ -35,6 +36,8 @@ export interface TargetState {
 /** What the numbers of a generation mean: id = seq + offset, in that log. */
 export interface Numbering {
   readonly log: number;
+  /** Which reading of a log from its FLUSHALL on this is; the same for generations that go on in it. */
+  readonly run: number;
   readonly offset: number;
 }
 
@@ -133,7 +136,7 @@ export class SimTarget {
       throw new Violation('I7', `${who} writes to a target that has no checkpoints`);
     this.executions++;
     const inTransactions = new Map<number, number>();
-    const logDue = this.inForce?.log ?? this.state.log;
+    const due = this.inForce;
     let db = 0;
     this.#each(parts, () => {
       const name = this.#scanner.arg(0).toString('latin1');
@@ -141,7 +144,7 @@ export class SimTarget {
       else if (name === 'DEL' && this.#scanner.arg(1).toString('latin1').startsWith(CONTROL.prefix))
         for (let i = 1; i < this.#scanner.argc; i++)
           this.state.control[db]?.delete(this.#scanner.arg(i).toString('latin1'));
-      else this.#apply(name, db, { who, logDue, inTransactions });
+      else this.#apply(name, db, { who, due, inTransactions });
     });
     for (const [transaction, count] of inTransactions) {
       const whole = this.#logs[logOfId(transaction)]?.transactions.get(transaction) ?? 0;
@@ -163,8 +166,8 @@ export class SimTarget {
 
   /** Everything of the log in force below this id is applied. */
   firstUnapplied(): number {
-    const log = this.inForce?.log ?? this.state.log;
-    if (log !== this.state.log) return (this.#logs[log] as SourceLog).first + 1;
+    const { inForce } = this;
+    if (inForce && inForce.run !== this.state.run) return (this.#logs[inForce.log] as SourceLog).first + 1;
     let first = Number.POSITIVE_INFINITY;
     for (let cell = 0; cell < CELLS; cell++) first = Math.min(first, this.#nextOf(cell));
     return first;
@@ -184,7 +187,7 @@ export class SimTarget {
           `${who}: checkpoint ${text} of lane ${lane} is not of ${inForce.generation}`,
         );
       const seq = checkpoint.seq + inForce.offset;
-      if (inForce.log !== this.state.log) {
+      if (inForce.run !== this.state.run) {
         if (seq > (this.#logs[inForce.log] as SourceLog).first)
           throw new Violation('I2', `${who}: checkpoint ${text} of lane ${lane} has passed the FLUSHALL`);
         continue;
@@ -205,14 +208,19 @@ export class SimTarget {
   #apply(
     name: string,
     db: number,
-    exec: { readonly who: string; readonly logDue: number; readonly inTransactions: Map<number, number> },
+    exec: {
+      readonly who: string;
+      readonly due: InForce | undefined;
+      readonly inTransactions: Map<number, number>;
+    },
   ): void {
-    const { who, logDue, inTransactions } = exec;
+    const { who, due, inTransactions } = exec;
     const scanner = this.#scanner;
-    if (logDue !== this.state.log) {
+    if (due && due.run !== this.state.run) {
       if (name !== 'FLUSHALL')
-        throw new Violation('I2', `${who} applies ${name} before the FLUSHALL of log ${logDue}`);
-      this.state.log = logDue;
+        throw new Violation('I2', `${who} applies ${name} before the FLUSHALL of log ${due.log}`);
+      this.state.log = due.log;
+      this.state.run = due.run;
       this.state.applied.fill(0);
     }
     if (name === 'FLUSHDB') this.state.control[db]?.clear();
@@ -305,13 +313,14 @@ export class SimTarget {
   }
 }
 
-function copyOf({ control, log, applied }: TargetState): TargetState {
-  return { control: control.map((db) => new Map(db)), log, applied: applied.slice() };
+function copyOf({ control, log, run, applied }: TargetState): TargetState {
+  return { control: control.map((db) => new Map(db)), log, run, applied: applied.slice() };
 }
 
 function empty(): TargetState {
   return {
     log: 0,
+    run: 0,
     control: Array.from({ length: DATABASES }, () => new Map<string, Value>()),
     applied: new Int32Array(CELLS),
   };

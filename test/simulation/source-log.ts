@@ -46,7 +46,7 @@ export function logOfId(id: number): number {
   return Math.floor((id - 1) / LOG_IDS);
 }
 
-export interface LogShape {
+interface LogShape {
   readonly entries: number;
   /** Which of the source's logs it is. */
   readonly log: number;

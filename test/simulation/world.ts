@@ -4,6 +4,7 @@ import { lanesWithGap } from '../../src/journal/mark.ts';
 import { type Identity, type Mark, parseCheckpoint } from '../../src/target/control.ts';
 import { random } from '../support/workload.ts';
 import { type Actor, gateRunner, laneWorker } from './apply-actors.ts';
+import { FAULTS, type Fault, type Mutant } from './faults.ts';
 import { ingest, watchdog } from './ingest-actors.ts';
 import { type JournalCopy, SimJournal } from './sim-journal.ts';
 import {
@@ -16,40 +17,6 @@ import {
   Violation,
 } from './sim-target.ts';
 import { CELLS, intBelow, keyOfCell, makeLog, type Rng, type SourceLog } from './source-log.ts';
-
-/** Deliberate faults of the protocol: with each of them the simulation must fail. */
-export type Mutant =
-  | 'item-predecessor'
-  | 'no-fence'
-  | 'no-rewrite'
-  | 'missing-is-zero'
-  | 'prefix-of-old-plan'
-  | 'mark-ignores-gaps'
-  | 'raise-behind-checkpoints'
-  | 'relane-before-reading'
-  | 'journal-behind-mark'
-  | 'stop-without-role'
-  | 'no-generation'
-  | 'no-generation-from-0'
-  | 'generation-without-suffix'
-  | 'replace-without-fence'
-  | 'replace-without-flush'
-  /** No fault: the generation alone must do. */
-  | 'numbers-from-0';
-
-export const FAULTS = [
-  'kill',
-  'save target',
-  'save journal',
-  'target falls back',
-  'journal falls back',
-  'connections break',
-  'relane',
-  'log is replaced',
-  'target is another server',
-  'refusal',
-] as const;
-export type Fault = (typeof FAULTS)[number];
 
 export interface SimOptions {
   readonly mutant?: Mutant | undefined;
@@ -72,6 +39,7 @@ const QUIET_STEPS_MAX = 12_000;
 const ACTORS_MAX = 10;
 /** Logs that the fault alone makes. */
 const LOGS_MAX = 6;
+const NO_SKIPS: ReadonlySet<number> = new Set();
 const SLOTS = Array.from({ length: CELLS }, (_, cell) => {
   const key = Buffer.from(keyOfCell(cell));
   return slotOf(key, 0, key.length);
@@ -161,7 +129,7 @@ export class World {
   skips(generation: string): ReadonlySet<number> {
     const { skipped } = this.target;
     const offset = this.#numberings.get(generation)?.offset ?? 0;
-    return offset === 0 || skipped.size === 0 ? skipped : new Set([...skipped].map((id) => id - offset));
+    return skipped.size === 0 ? NO_SKIPS : new Set([...skipped].map((id) => id - offset));
   }
 
   idOf(generation: string, seq: number): number {
@@ -179,11 +147,13 @@ export class World {
       : `${next}.${(++this.#names).toString(16)}`;
   }
 
-  /** A generation begins whose mark is this one. */
-  raised({ generation, seq, position }: Mark): void {
+  /** A generation may begin, with this mark, behind another. */
+  raised({ generation, seq, position }: Mark, behind: string | undefined): void {
     const { log, at, taken } = this.place(position);
-    const before = this.#logs[log]?.before[at] as number;
-    this.#numberings.set(generation, { log, offset: before + taken - seq });
+    const id = (this.#logs[log]?.before[at] as number) + taken;
+    const begins = log > 0 && id === this.#logs[log]?.first;
+    const run = begins ? ++this.#names : (this.#numberings.get(behind ?? '')?.run ?? 0);
+    this.#numberings.set(generation, { log, run, offset: id - seq });
   }
 
   place(position: string): { log: number; at: number; taken: number } {
@@ -199,7 +169,7 @@ export class World {
     if (log === this.#logs.length - 1) return undefined;
     // A full sync begins anew unless all that it sent is still there.
     const wanted = !this.quiet && this.#logs.length < LOGS_MAX && this.rng() < 0.1;
-    if (wanted || this.acknowledged > this.log.first) this.#replaceLog();
+    if (wanted || this.isForgotten(this.#logs.length - 1, 0, 0)) this.#replaceLog();
     return `${this.#logs.length - 1}/0:0`;
   }
 
@@ -356,6 +326,7 @@ export class World {
 
   #refuseOne(): void {
     const { target, rng } = this;
+    if (target.impostor) return;
     const log = this.#logs[target.inForce?.log ?? 0] as SourceLog;
     if (target.refused !== 0) {
       if (rng() < 0.5) target.skipped.add(target.refused);
