@@ -4,7 +4,15 @@
 
 import type { JournalStart } from '../src/journal/journal.ts';
 import { checkpointSeqs } from '../src/protocol/control-state.ts';
-import { type RaiseAt, raised, raiseWrites, stillUnraised, undrained } from '../src/protocol/raise.ts';
+import {
+  type RaiseAt,
+  raised,
+  raiseFence,
+  raiseFrom,
+  raiseWrites,
+  type Standing,
+  undrained,
+} from '../src/protocol/raise.ts';
 import { failpoint } from '../src/runtime/failpoints.ts';
 import { type Identity, newJournalId, nextGeneration } from '../src/target/control.ts';
 import type { FencedSession } from '../src/target/session.ts';
@@ -46,7 +54,7 @@ export async function raiseGeneration(
   const behind = undrained(snapshot, checkpoints);
   if (behind.length > 0) throw new NotDrained(behind);
 
-  await raise(context, session, started, { at: snapshot, checkpoints, to });
+  await raise(context, session, started, { at: snapshot, standing: checkpoints, to });
   await failpoint('during-relane');
 }
 
@@ -62,21 +70,18 @@ export async function replaceLog(
 ): Promise<void> {
   const { journal, now } = context;
   const { identity } = started;
-  const checkpoints = await readCheckpoints(context, session, identity);
-  const snapshot = await journal.snapshot(identity.lanes, checkpoints);
-  if (snapshot?.id !== identity.journal || snapshot.epoch !== started.epoch)
+  const inForce = await journal.inForce();
+  if (inForce?.id !== identity.journal || inForce.epoch !== started.epoch)
     throw new Raced('the journal was changed');
-  // Lanes may go on meanwhile, up to the journal's head and not beyond: it bounds what they can have used.
-  const at = { head: snapshot.head, position, headTimeMs: now() };
+  const at = { head: inForce.head, position, headTimeMs: now() };
   const { lanes, routing } = identity;
-  await raise(context, session, started, { at, checkpoints: 'moving', to: { lanes, routing } });
+  await raise(context, session, started, { at, standing: 'moving', to: { lanes, routing } });
   await failpoint('after-replacing-the-log');
 }
 
 interface Raise {
   readonly at: RaiseAt;
-  /** Those of drained lanes, which must stand where they were read; or of lanes that may still move. */
-  readonly checkpoints: readonly (number | undefined)[] | 'moving';
+  readonly standing: Standing;
   readonly to: { readonly lanes: number; readonly routing: string };
 }
 
@@ -84,19 +89,17 @@ async function raise(
   context: PipelineContext,
   session: FencedSession,
   { identity }: Started,
-  { at, checkpoints, to }: Raise,
+  { at, standing, to }: Raise,
 ): Promise<void> {
   const { control, log } = context;
   const generation = nextGeneration(identity.generation);
-  const cks = control.checkpoints(Math.max(to.lanes, identity.lanes));
-  const watched = [control.identity, control.mark];
-  const moving = checkpoints === 'moving';
-  const values = moving ? await session.fence(watched, cks) : await session.fence([...watched, ...cks]);
-  const found = checkpointSeqs(values.slice(2, 2 + identity.lanes), identity.generation);
-  if (!stillUnraised(values, identity, moving ? found : checkpoints)) {
+  const { watched, along } = raiseFence(control, Math.max(to.lanes, identity.lanes), standing);
+  const found = raiseFrom(await session.fence(watched, along), identity, standing);
+  if (!found) {
     await session.abandon();
     throw new Raced('the checkpoints moved');
   }
+  await failpoint('before-raise');
   const next = raised(identity, at, found, { ...to, generation, journal: newJournalId() });
   const { parts, sets } = raiseWrites(control, identity, next);
   const { outcome } = await session.commit({ parts, count: parts.length, dbLast: session.db }, sets);

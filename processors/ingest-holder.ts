@@ -24,8 +24,9 @@ import {
   replaceLog,
   type Started,
 } from './generation.ts';
-import { type ClassifierPolicy, type IngestLimits, IngestLoop, stopIngest } from './ingest.ts';
+import { type ClassifierPolicy, type IngestLimits, IngestLoop } from './ingest.ts';
 import { moveMark } from './mark.ts';
+import { stopIngest, stopPlace } from './poison.ts';
 import { SnapshotMeter, type SnapshotView } from './snapshot-meter.ts';
 import { gaps, type IngestOptions, routingOf, startIngest } from './startup.ts';
 import { databasesOf } from './target-data.ts';
@@ -131,10 +132,13 @@ export class IngestHolder {
 
   async #turn(session: FencedSession, signal: AbortSignal): Promise<HolderEnd | 'restart'> {
     const { records, waits, log } = this.#context;
+    // What stops a start is not met in a role that this process once had.
+    this.#started = undefined;
     const started = await startIngest(this.#context, session, this.#source, this.#options, (identity) =>
       this.#table(session, identity),
     );
     this.#started = started;
+    this.#loop = undefined;
     await waits.end('ingest');
     const table = CommandTable.withAdditions(started.identity.commands);
     const wanted = await this.#context.redis.hget(this.#context.journal.keys.control, 'relane');
@@ -172,6 +176,9 @@ export class IngestHolder {
     } catch (error) {
       if (error instanceof LogReplaced) {
         log.warn({ position: error.position }, `the target's data is replaced: ${error.message}`);
+        // The look around reads in the same session, and nothing may be read between a fence and its EXEC.
+        turn.abort('restart');
+        await looking;
         await this.#replaceLog(session, started, error.position, signal);
         return 'restart';
       }
@@ -305,12 +312,19 @@ export class IngestHolder {
       try {
         return await replaceLog(this.#context, session, started, position);
       } catch (error) {
-        const inForce = await this.#context.journal.inForce();
-        const { journalId, epoch } = started;
-        if (!(error instanceof Raced) || inForce?.id !== journalId || inForce.epoch !== epoch) throw error;
+        if (!(error instanceof Raced) || !(await this.#isInForce(session, started))) throw error;
         await sleep(backoff.next(), signal);
       }
     }
+  }
+
+  /** Journal and target alike: another process may have raised the generation and died before it made the journal. */
+  async #isInForce(session: FencedSession, { journalId, epoch }: Started): Promise<boolean> {
+    const { journal, control } = this.#context;
+    const inForce = await journal.inForce();
+    if (inForce?.id !== journalId || inForce.epoch !== epoch) return false;
+    const [identityText] = await session.read([control.identity]);
+    return parseIdentity(identityText ?? '')?.journal === journalId;
   }
 
   async #relane(session: FencedSession, started: Started, fingerprint: string): Promise<void> {
@@ -331,12 +345,15 @@ export class IngestHolder {
   async #stopped(session: FencedSession, error: StopError): Promise<HolderEnd> {
     const { journal, control, redis, now } = this.#context;
     const inForce = await journal.inForce();
-    if (this.#started) {
+    const role = this.#started && {
+      ...this.#started,
+      position: this.#loop?.view.position ?? this.#started.position,
+    };
+    if (role) {
       // Whoever has lost the role meanwhile must not stop its successor, say for a range that only it still wanted.
       const known = controlState(await session.read([control.identity, control.mark]));
       const position = (await redis.hget(journal.keys.state, 'position')) ?? '';
-      const role = { ...this.#started, position: this.#loop?.view.position ?? this.#started.position };
-      if (!holdsRole(role, inForce && { ...inForce, position }, known)) return 'superseded';
+      if (!holdsRole(role, inForce && { ...inForce, position }, known)) return this.#overtaken(error);
     }
     const record = {
       generation: inForce?.generation ?? NO_GENERATION,
@@ -349,7 +366,14 @@ export class IngestHolder {
       behind: false,
       atMs: now(),
     };
-    return await stopIngest(this.#context, record, this.#started);
+    if (!role) await stopPlace(this.#context, 'ingest', record);
+    else if ((await stopIngest(this.#context, record, role)) === 'superseded') return this.#overtaken(error);
+    return 'stopped';
+  }
+
+  #overtaken({ code, message }: StopError): 'superseded' {
+    this.#context.log.warn({ code }, `another ingest has taken over; what stopped this one: ${message}`);
+    return 'superseded';
   }
 
   async #table(

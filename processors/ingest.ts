@@ -22,7 +22,7 @@ import { type Identity, RESERVED_PREFIX } from '../src/target/control.ts';
 import { announceAll } from './announce.ts';
 import type { PipelineContext } from './context.ts';
 import type { Started } from './generation.ts';
-import { stopPlace } from './poison.ts';
+import { stopIngest } from './poison.ts';
 
 export interface IngestLimits {
   readonly roundBytesMax: number;
@@ -289,20 +289,8 @@ export class IngestLoop {
       behind: false,
       atMs: this.#context.now(),
     };
-    return await stopIngest(this.#context, record, this.#started);
+    return await stopIngest(this.#context, record, { ...this.#started, position: this.#position });
   }
-}
-
-/** `role`: the one in which the caller met what stops it. Whoever has lost it meanwhile must not stop its successor. */
-export async function stopIngest(
-  context: PipelineContext,
-  record: StopRecord,
-  role: { readonly journalId: string; readonly epoch: number } | undefined,
-): Promise<'stopped' | 'superseded'> {
-  const inForce = role && (await context.journal.inForce());
-  if (inForce?.id !== role?.journalId || inForce?.epoch !== role?.epoch) return 'superseded';
-  await stopPlace(context, 'ingest', record);
-  return 'stopped';
 }
 
 /** What a master tells its replicas is applied as a replica would; deadlines are held back, for its DELs arrive. */

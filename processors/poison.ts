@@ -2,7 +2,7 @@ import { laneQueue } from '../queues/names.ts';
 import { keysOf } from '../src/binlog/keys.ts';
 import { formatKey } from '../src/binlog/quoting.ts';
 import { encodeCommand, RespScanner } from '../src/binlog/resp.ts';
-import type { Skip, StopPlace, StopRecord } from '../src/journal/records.ts';
+import type { IngestRole, Skip, StopPlace, StopRecord } from '../src/journal/records.ts';
 import type { Batch } from '../src/target/plan.ts';
 import { type Refusal, refusalOf } from '../src/target/refusal.ts';
 import type { BatchOutcome, ReplyError } from '../src/wire/replies.ts';
@@ -80,8 +80,7 @@ export async function stopPlace(
   place: StopPlace,
   record: StopRecord,
 ): Promise<void> {
-  const { records, redis, journal, log, queues } = context;
-  const { seq, command, key, position, hint, reason } = record;
+  const { records, redis, journal, queues } = context;
   // The same again, by whoever looked while this one was on its way, is no news.
   const before = await records.stopAt(place, record.generation);
   await records.stop(place, record);
@@ -90,8 +89,29 @@ export async function stopPlace(
     await redis.hset(journal.keys.pauses, `${laneQueue(lane)}|stop`, record.atMs);
     await queues.lane(lane).pause();
   }
-  if (before?.seq !== seq || before.reason !== reason)
-    log.error({ place, seq, command, key, position, hint }, `stopped: ${reason}`);
+  sayStopped(context, place, record, before);
+}
+
+/** Stops ingest, unless the role in which its holder met the reason has gone to another one. */
+export async function stopIngest(
+  context: PipelineContext,
+  record: StopRecord,
+  role: IngestRole,
+): Promise<'stopped' | 'superseded'> {
+  const outcome = await context.records.stopAs(role, 'ingest', record);
+  if (outcome.kind === 'stopped') sayStopped(context, 'ingest', record, outcome.before);
+  return outcome.kind;
+}
+
+function sayStopped(
+  { log }: PipelineContext,
+  place: StopPlace,
+  record: StopRecord,
+  before: StopRecord | undefined,
+): void {
+  const { generation, seq, command, key, position, hint, reason } = record;
+  if (before?.generation === generation && before.seq === seq && before.reason === reason) return;
+  log.error({ place, seq, command, key, position, hint }, `stopped: ${reason}`);
 }
 
 /** The round that holds a seq, as text: behind the first position, up to and including the second. */

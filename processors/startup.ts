@@ -110,6 +110,7 @@ export async function startIngest(
   if (step === 'rebuild') return await rebuild(context, session, known, inForce);
   const start = await journal.begin(identity.journal, context.workerId);
   if (start === 'fenced' || start === 'missing') throw new Raced('the journal was changed');
+  await failpoint('after-begin');
 
   const now = await session.read([control.identity, control.mark]);
   if (!stillStands(known, now, parseMark(now[1] ?? ''), start.head))

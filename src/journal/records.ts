@@ -1,6 +1,7 @@
 import type { Redis } from 'ioredis';
 import { z } from 'zod';
 import type { JournalKeys } from './keys.ts';
+import { runScript } from './scripts.ts';
 
 const stopSchema = z.object({
   generation: z.string(),
@@ -36,6 +37,13 @@ export type Skip = z.infer<typeof skipSchema>;
 /** `lane:<l>`, `gate:<seq>` or `ingest`. */
 export type StopPlace = `lane:${number}` | `gate:${number}` | 'ingest';
 
+/** An ingest as the journal knows it: what it began, and how far it has brought that. */
+export interface IngestRole {
+  readonly journalId: string;
+  readonly epoch: number;
+  readonly position: string;
+}
+
 export type Counter =
   | 'fenced'
   | 'duplicatesDropped'
@@ -68,6 +76,21 @@ export class Records {
 
   async stop(place: StopPlace, record: StopRecord): Promise<void> {
     await this.#redis.hset(this.#keys.stops, place, JSON.stringify(record));
+  }
+
+  /** Stops a place only while the role in which its reason was met is in force. `before`: the stop that it replaces. */
+  async stopAs(
+    role: IngestRole,
+    place: StopPlace,
+    record: StopRecord,
+  ): Promise<{ readonly kind: 'stopped'; readonly before: StopRecord | undefined } | { kind: 'superseded' }> {
+    const [kind, before = ''] = (await runScript(
+      this.#redis,
+      'stop',
+      [this.#keys.state, this.#keys.stops],
+      [place, JSON.stringify(record), role.journalId, role.epoch, role.position],
+    )) as string[];
+    return kind === 'stopped' ? { kind, before: parseAs(stopSchema, before) } : { kind: 'superseded' };
   }
 
   /** The stop in force; one of another generation is void. */

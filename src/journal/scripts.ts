@@ -17,6 +17,7 @@ type ScriptName =
   | 'room'
   | 'sleep'
   | 'snapshot'
+  | 'stop'
   | 'trim';
 
 interface Script {

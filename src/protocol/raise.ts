@@ -1,18 +1,13 @@
 // How a generation follows another: what is decided, without the reading and writing (processors/generation.ts). Pure.
 //
 // Numbers go on above everything that was used, in the journal or at the target; the new generation's checkpoints, mark
-// and tails all stand there.
+// and tails all stand there. That is for people, who then never meet a number twice; safety rests on the generation: a
+// checkpoint of another one lets nothing through, whatever the numbers.
 
 import { encodeCommand } from '../binlog/resp.ts';
 import type { LaneView } from '../journal/mark.ts';
-import {
-  type ControlKeys,
-  type Identity,
-  type Mark,
-  parseCheckpoint,
-  parseIdentity,
-} from '../target/control.ts';
-import { type ControlWrite, controlWrites, type Values } from './control-state.ts';
+import { type ControlKeys, type Identity, type Mark, parseIdentity } from '../target/control.ts';
+import { type ControlWrite, checkpointSeqs, controlWrites, type Values } from './control-state.ts';
 
 type Checkpoints = readonly (number | undefined)[];
 
@@ -60,11 +55,35 @@ export function raised(identity: Identity, at: RaiseAt, checkpoints: Checkpoints
   };
 }
 
-/** `values`: those of all control keys, as the EXEC is fenced on them. */
-export function stillUnraised(values: Values, identity: Identity, checkpoints: Checkpoints): boolean {
-  if (parseIdentity(values[0] ?? '')?.journal !== identity.journal) return false;
-  const now = values.slice(2, 2 + identity.lanes).map((value) => parseCheckpoint(value ?? '')?.seq);
-  return now.every((seq, lane) => seq === checkpoints[lane]);
+/**
+ * What a raise rests on: the checkpoints of drained lanes, which must stand where they were read, or those of lanes that
+ * may still move. What moves needs no fence: an EXEC of the old generation is itself fenced on a checkpoint that the
+ * raise replaces.
+ */
+export type Standing = Checkpoints | 'moving';
+
+/** Keys that the EXEC is fenced on, and keys that are read along with them. */
+export function raiseFence(
+  control: ControlKeys,
+  lanes: number,
+  standing: Standing,
+): { watched: string[]; along: string[] } {
+  const held = [control.identity, control.mark];
+  const checkpoints = control.checkpoints(lanes);
+  return standing === 'moving'
+    ? { watched: held, along: checkpoints }
+    : { watched: [...held, ...checkpoints], along: [] };
+}
+
+/**
+ * The checkpoints to number above; undefined when the raise must not be: another has come first, or a lane has moved.
+ * `values`: those of all control keys, as the fence has read them.
+ */
+export function raiseFrom(values: Values, identity: Identity, standing: Standing): Checkpoints | undefined {
+  if (parseIdentity(values[0] ?? '')?.journal !== identity.journal) return undefined;
+  const found = checkpointSeqs(values.slice(2, 2 + identity.lanes), identity.generation);
+  if (standing === 'moving') return found;
+  return found.every((seq, lane) => seq === standing[lane]) ? found : undefined;
 }
 
 /** What the EXEC does: checkpoints of lanes that are no more go, everything else is written. */

@@ -35,3 +35,33 @@ describe.concurrent('a process that was stopped for longer than its lock is fenc
     });
   }
 });
+
+test('an ingest that slept between taking over and its first read stops nobody for what the source has forgotten since', async () => {
+  await using pipeline = await Pipeline.start({ lanes: 4, args: ['--trim-source'] });
+  const workload = { commands: 900, global: 15, crossing: 60, seed: 210 };
+  const feed = new Feed(pipeline, await logWorkload(pipeline.oracle.client(), workload));
+  const first = pipeline.worker();
+  await feed.next(0.2);
+  await pipeline.caughtUp();
+  await first.kill();
+  const zombie = pipeline.worker({ failpoint: 'after-begin=stop' });
+  await until('the zombie has begun', () => zombie.reached.length > 0);
+
+  pipeline.worker();
+  await feed.next(0.4);
+  await pipeline.caughtUp();
+  const source = pipeline.source.client();
+  await until('the source has forgotten all of it', async () => (await source.xlen('binlog')) <= 1);
+
+  zombie.signal('SIGCONT');
+  await until('the zombie meets the loss', () =>
+    /another ingest has taken over.*SOURCE_LOST|SOURCE_LOST.*another ingest has taken over/.test(
+      zombie.output,
+    ),
+  );
+  await feed.rest();
+  await pipeline.caughtUp();
+  expect(await pipeline.queue.client().hgetall('{lanegate-test}:stops')).toEqual({});
+  expect(zombie.running).toBe(true);
+  expect(await pipeline.differences()).toEqual([]);
+});

@@ -23,15 +23,17 @@ export function* laneWorker(world: World, lane: number, who: string): Actor {
   let items: LaneItem[] = [];
   for (let turns = 0; turns < 12; turns++) {
     const checkpoint = checkpointOf(world, session.read([key])[0], generation);
-    if (checkpoint?.generation !== generation) return;
+    if (!checkpoint || (checkpoint.generation !== generation && !blind(world))) return;
     yield;
     // What it has read before is not read again: items of another journal, or behind a chunk that failed, stay in hand.
     if (items.length === 0 || world.rng() < 0.5)
       items = world.journal.readLane(lane, checkpoint.seq, 1 + intBelow(world.rng, 4));
     else if (world.rng() < 0.3) items.shift();
     if (world.mutant === 'item-predecessor') items = withOnePredecessor(items);
+    if (blind(world)) items = items.map((item) => ({ ...item, generation: checkpoint.generation }));
+    const skips = world.skips(checkpoint.generation);
     const bytesMax = world.rng() < 0.5 ? 1 : 10_000;
-    const plan = planChunk(items, checkpoint, session.db, { bytesMax, skips: world.skips() });
+    const plan = planChunk(items, checkpoint, session.db, { bytesMax, skips });
     yield;
     if (plan.kind === 'none') return;
     if (plan.kind === 'applied') items.shift();
@@ -43,13 +45,9 @@ export function* laneWorker(world: World, lane: number, who: string): Actor {
       if (outcome?.kind === 'committed') items.splice(0, plan.items);
       else if (outcome?.kind === 'aborted') {
         const blamed = plan.batch.commandAt(outcome.index);
-        if (blamed?.seq !== outcome.id)
+        if (!blamed || world.idOf(generation, blamed.seq) !== outcome.id)
           throw new Violation('I7', `${who} blames ${blamed?.seq} for the refusal of ${outcome.id}`);
-        const prefix = planChunk(items, checkpoint, session.db, {
-          bytesMax,
-          skips: world.skips(),
-          before: blamed.seq,
-        });
+        const prefix = planChunk(items, checkpoint, session.db, { bytesMax, skips, before: blamed.seq });
         if (prefix.kind === 'run' && prefix.last > checkpoint.seq)
           yield* execChunk(world, session, key, checkpoint, prefix, who);
         return;
@@ -86,16 +84,24 @@ function withOnePredecessor(items: readonly LaneItem[]): LaneItem[] {
   });
 }
 
+/** The mutants: items are not compared with the generation in force. */
+function blind({ mutant }: World): boolean {
+  return mutant === 'no-generation' || mutant === 'no-generation-from-0';
+}
+
 /** processors/gate.ts */
 export function* gateRunner(world: World, seq: number, who: string): Actor {
   const inForce = world.journal.inForce();
-  const item = world.journal.readGate(seq);
-  if (!inForce || !item || item.generation !== inForce.generation) return;
+  const found = world.journal.readGate(seq);
+  if (!inForce || !found || found.generation !== inForce.generation) return;
+  let item = found;
   yield;
   const session = world.open();
   const keys = gateFence(CONTROL, item);
   for (let attempts = 0; attempts < 3; attempts++) {
     const values = session.fence(keys);
+    const generation = parseCheckpoint(values[0] ?? '')?.generation;
+    if (blind(world) && generation !== undefined) item = { ...item, generation };
     const plan = gatePlan(world, item, values, undefined);
     yield;
     if (plan.kind === 'mixed')
@@ -110,7 +116,7 @@ export function* gateRunner(world: World, seq: number, who: string): Actor {
     if (outcome.kind === 'committed') return;
     if (outcome.kind === 'aborted') {
       const blamed = plan.batch.commandAt(outcome.index)?.seq;
-      if (blamed !== outcome.id)
+      if (blamed === undefined || world.idOf(item.generation, blamed) !== outcome.id)
         throw new Violation('I7', `${who} blames ${blamed} for the refusal of ${outcome.id}`);
       yield;
       const fresh = session.fence(keys);
@@ -135,7 +141,7 @@ function gatePlan(
     world.mutant === 'missing-is-zero'
       ? values.map((value, at) => value ?? (at < item.lanes.length ? zero : null))
       : values;
-  return planFenced(item, seen, 0, { skips: world.skips(), before });
+  return planFenced(item, seen, 0, { skips: world.skips(item.generation), before });
 }
 
 function execGate(
@@ -161,6 +167,6 @@ function checkpointOf(
   return text === null || text === undefined ? zero : parseCheckpoint(text);
 }
 
-function loseReply(world: World): void {
+export function loseReply(world: World): void {
   if (!world.quiet && world.rng() < 0.03) throw new SessionLost();
 }

@@ -9,7 +9,14 @@ import {
   type KnownPipeline,
 } from '../../src/protocol/control-state.ts';
 import { markBase, markReach, nextMark } from '../../src/protocol/next-mark.ts';
-import { raised, raiseWrites, stillUnraised, undrained } from '../../src/protocol/raise.ts';
+import {
+  raised,
+  raiseFence,
+  raiseFrom,
+  raiseWrites,
+  type Standing,
+  undrained,
+} from '../../src/protocol/raise.ts';
 import {
   beginning,
   endsBeforeApplied,
@@ -22,7 +29,7 @@ import {
 import { Sequencer } from '../../src/sequencer/sequencer.ts';
 import type { Entry } from '../../src/sources/source.ts';
 import { type Identity, type Mark, parseMark } from '../../src/target/control.ts';
-import type { Actor } from './apply-actors.ts';
+import { type Actor, loseReply } from './apply-actors.ts';
 import type { Begun } from './sim-journal.ts';
 import { CONTROL, type SimSession, Violation } from './sim-target.ts';
 import { DATABASES, intBelow } from './source-log.ts';
@@ -37,12 +44,14 @@ const classifier = new Classifier({
   reservedPrefix: 'lanegate:',
 });
 
+type Started = Begun & { readonly identity: Identity };
+
 /** processors/startup.ts and processors/ingest.ts */
 export function* ingest(world: World, who: string): Actor {
   const session = world.open();
   const begun = yield* startIngest(world, session, who);
   if (!begun || (yield* mustBeginAnew(world, session, begun))) return;
-  const { rng, log } = world;
+  const { rng } = world;
   const small = rng() < 0.7;
   const sequencer = new Sequencer({
     table,
@@ -57,14 +66,23 @@ export function* ingest(world: World, who: string): Actor {
       segmentGapMax: intBelow(rng, 8),
       transactionBytesMax: 100_000,
     },
-    positionInside: (entry, taken) => `${Number(entry.position) - 1}:${taken}`,
+    positionInside: (entry, taken) => {
+      const { log, at } = world.place(entry.position);
+      return `${log}/${at - 1}:${taken}`;
+    },
     onPoison: () => ({ kind: 'drop', record: '' }),
   });
   let { head, position } = begun;
+  const { log } = world.place(begun.position);
   let { at, taken } = world.place(begun.position);
   for (let looks = 0; looks < 40; looks++) {
     yield;
-    if (world.isForgotten(at, taken)) {
+    const replacedAt = world.replacedAt(log);
+    if (replacedAt !== undefined) {
+      yield* replaceLog(world, session, begun, replacedAt, who);
+      return;
+    }
+    if (world.isForgotten(log, at, taken)) {
       // Whoever has lost the role since it began must not stop its successor for what it cannot read any more.
       const known = controlState(session.read([CONTROL.identity, CONTROL.mark]));
       const role = { ...begun, journalId: begun.id, position };
@@ -72,11 +90,11 @@ export function* ingest(world: World, who: string): Actor {
       if (!holds && world.mutant !== 'stop-without-role') return;
       throw new Violation(
         'I5',
-        `${who} reads from ${at}:${taken}, and the source forgot up to ${world.acknowledged}`,
+        `${who} reads from ${log}/${at}:${taken}, and the source forgot up to ${world.acknowledged}`,
       );
     }
     const end = Math.min(world.written, at + 1 + intBelow(rng, 6));
-    const chunk: Entry[] = log.entries.slice(at, end).map((entry) => ({ ...entry, skip: 0 }));
+    const chunk: Entry[] = world.log.entries.slice(at, end).map((entry) => ({ ...entry, skip: 0 }));
     if (chunk[0] && taken > 0) chunk[0] = { ...chunk[0], skip: taken };
     for (const step of sequencer.rounds(chunk)) {
       if (step.kind !== 'round') throw new Violation('I7', 'poison that was to be dropped');
@@ -111,10 +129,10 @@ function* lookAround(world: World, session: SimSession, begun: Begun): Generator
 }
 
 /** processors/startup.ts */
-function* startIngest(world: World, session: SimSession, who: string): Generator<void, Begun | undefined> {
+function* startIngest(world: World, session: SimSession, who: string): Generator<void, Started | undefined> {
   const known = controlState(session.read([CONTROL.identity, CONTROL.mark]));
   if (known.kind === 'none') {
-    if (!world.journal.inForce() && world.acknowledged === 0 && !world.begun) initialise(world, session);
+    if (!world.journal.inForce() && !world.begun) initialise(world, session);
     return undefined;
   }
   if (known.kind === 'foreign') throw new Violation('I5', `${who} finds control keys that do not match`);
@@ -135,7 +153,9 @@ function* startIngest(world: World, session: SimSession, who: string): Generator
   yield;
   const now = session.read([CONTROL.identity, CONTROL.mark]);
   const head = reaching(world, begun)?.head ?? 0;
-  return stillStands(known, now, parseMark(now[1] ?? ''), head) ? begun : undefined;
+  return stillStands(known, now, parseMark(now[1] ?? ''), head)
+    ? { ...begun, identity: known.identity }
+    : undefined;
 }
 
 /** The mutant takes every journal for one that reaches the mark. */
@@ -167,11 +187,12 @@ function initialise(world: World, session: SimSession): void {
     journal: world.newJournalId(),
     commands: '',
     graceMs: 0,
-    position: '0',
+    position: '0/0:0',
     timeMs: 0,
   });
   const values = session.fence(CONTROL.all(begun.identity.lanes));
   if (values.some((value) => value !== null)) return;
+  world.raised(begun.mark, undefined);
   session.commit([], controlWrites(CONTROL, begun, 0), 'initialise', 'control');
   world.begun = true;
 }
@@ -182,7 +203,7 @@ function* rebuild(
   known: KnownPipeline,
   inForce: { id: string; epoch: number } | undefined,
   who: string,
-): Generator<void, Begun | undefined> {
+): Generator<void, Started | undefined> {
   const next = rebuilt(known, world.newJournalId());
   const values = session.fence([CONTROL.identity, CONTROL.mark]);
   yield;
@@ -201,12 +222,12 @@ function* rebuild(
   if (!gaps) return undefined;
   if (gaps.length > 0)
     throw new Violation('I5', `${who}: a journal made behind the mark does not meet the checkpoints`);
-  return { id, epoch: made.epoch, head: start.seq, position: start.position, generation, tails: start.tails };
+  const { seq: head, position, tails } = start;
+  return { id, epoch: made.epoch, head, position, generation, tails, identity: next.identity };
 }
 
 /** Another number of lanes (raiseGeneration). */
 function* raise(world: World, session: SimSession, identity: Identity): Generator<void, void> {
-  const to = world.relaneTo as number;
   const checkpoints = readCheckpoints(session, identity);
   const snapshot = checkpoints && world.journal.snapshot(checkpoints);
   if (!snapshot || snapshot.id !== identity.journal) return;
@@ -214,17 +235,62 @@ function* raise(world: World, session: SimSession, identity: Identity): Generato
   // The mutant overlooks that a journal which was made anew may end before what is applied.
   const head = world.mutant === 'raise-behind-checkpoints' ? Number.POSITIVE_INFINITY : snapshot.head;
   if (undrained({ ...snapshot, head }, checkpoints).length > 0) return;
-  const generation = world.newGeneration(identity.generation);
-  const names = { lanes: to, routing: '', generation, journal: world.newJournalId() };
-  const next = raised(identity, { ...snapshot, headTimeMs: 0 }, checkpoints, names);
-  const values = session.fence(CONTROL.all(Math.max(to, identity.lanes)));
+  const to = { lanes: world.relaneTo as number, head: snapshot.head, position: snapshot.position };
+  if (yield* raiseTo(world, session, identity, to, checkpoints, 'relane')) world.relaneTo = undefined;
+}
+
+/** Another log begins (processors/ingest-holder.ts and replaceLog): nothing is drained, and the lanes go on meanwhile. */
+function* replaceLog(
+  world: World,
+  session: SimSession,
+  { id, epoch, identity }: Started,
+  position: string,
+  who: string,
+): Generator<void, void> {
+  for (let attempts = 0; attempts < 3; attempts++) {
+    const inForce = world.journal.inForce();
+    if (inForce?.id !== id || inForce.epoch !== epoch) return;
+    yield;
+    const to = { lanes: identity.lanes, head: inForce.head, position };
+    if (yield* raiseTo(world, session, identity, to, 'moving', `${who} replaces the log`)) return;
+    yield;
+  }
+}
+
+/** processors/generation.ts: false when something else came first. */
+function* raiseTo(
+  world: World,
+  session: SimSession,
+  identity: Identity,
+  to: { readonly lanes: number; readonly head: number; readonly position: string },
+  standing: Standing,
+  who: string,
+): Generator<void, boolean> {
+  const { mutant } = world;
+  const replaces = standing === 'moving';
+  const { watched, along } = raiseFence(CONTROL, Math.max(to.lanes, identity.lanes), standing);
+  const unfenced = replaces && mutant === 'replace-without-fence';
+  const values = [
+    ...session.fence(unfenced ? [] : watched),
+    ...session.read(unfenced ? watched : []),
+    ...session.read(along),
+  ];
+  const stands = raiseFrom(values, identity, standing);
+  const found = unfenced ? (stands ?? []) : stands;
+  if (!found) return false;
   yield;
-  if (!stillUnraised(values, identity, checkpoints)) return;
+  const generation = world.newGeneration(identity.generation);
+  const names = { lanes: to.lanes, routing: '', generation, journal: world.newJournalId() };
+  const fromZero = replaces && (mutant === 'numbers-from-0' || mutant === 'no-generation-from-0');
+  const at = { head: fromZero ? 0 : to.head, position: to.position, headTimeMs: 0 };
+  const next = raised(identity, at, fromZero ? [] : found, names);
   const { parts, sets } = raiseWrites(CONTROL, identity, next);
-  const outcome = session.commit(parts, sets, 'raise', 'control');
-  if (outcome.kind !== 'committed') return;
-  world.trace?.(`raise to ${to} lanes, ${generation}, seq ${next.mark.seq} at ${next.mark.position}`);
-  world.relaneTo = undefined;
+  world.raised(next.mark, identity.generation);
+  const outcome = session.commit(parts, sets, who, 'control');
+  if (outcome.kind !== 'committed') return false;
+  world.trace?.(`${who}: ${to.lanes} lanes, ${generation}, seq ${next.mark.seq} at ${next.mark.position}`);
+  loseReply(world);
+  return true;
 }
 
 /** processors/mark.ts, and the trimming of processors/watchdog.ts. */

@@ -1,8 +1,8 @@
 // npm run simulate [-- --seeds 10000] [--from 1]: random histories of the protocol; a failing one is made smaller.
 
 import { parseArgs } from 'node:util';
+import type { Mutant } from './faults.ts';
 import { describe, failureOf, shrink, traceOf } from './shrink.ts';
-import type { Mutant } from './world.ts';
 
 const { values } = parseArgs({
   options: {

@@ -1,5 +1,6 @@
+import { FAULTS } from './faults.ts';
 import { Violation } from './sim-target.ts';
-import { CHAOS_STEPS, ENTRIES_MAX, FAULTS, type SimOptions, simulate } from './world.ts';
+import { CHAOS_STEPS, ENTRIES_MAX, type SimOptions, simulate } from './world.ts';
 
 /** Seeds that are tried for a smaller history: another size is another history, also under the same seed. */
 const SEEDS_TRIED = 300;

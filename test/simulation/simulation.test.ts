@@ -1,6 +1,7 @@
 import { describe, expect, test } from 'vitest';
+import type { Mutant } from './faults.ts';
 import { describe as described, type Failure, failureOf, firstFailure, shrink, traceOf } from './shrink.ts';
-import { CHAOS_STEPS, ENTRIES_MAX, type Mutant } from './world.ts';
+import { CHAOS_STEPS, ENTRIES_MAX } from './world.ts';
 
 // The protocol of design.md 6 to 8 under a scheduler that kills, delays and overtakes at every step: the real sequencer,
 // planner, low-water mark and item format, with everything around them in memory. A failing history is made smaller, and its end shown.
@@ -23,6 +24,12 @@ test(`I1 to I8 hold in ${ONLY === undefined ? `${SEEDS} random histories` : `his
 }, () => {
   const failed = ONLY === undefined ? firstFailure(1, SEEDS) : firstFailure(Number(ONLY), 1);
   expect(reported(failed)).toBeUndefined();
+});
+
+test('numbers that begin at 0 again with a new log change nothing: the generation keeps two logs apart', {
+  timeout: 60_000 + SEEDS * 100,
+}, () => {
+  expect(reported(firstFailure(1, SEEDS, { mutant: 'numbers-from-0' }))).toBeUndefined();
 });
 
 test('the same seed gives the same history', () => {
@@ -49,6 +56,14 @@ describe('the simulation would notice', () => {
     ],
     ['relane-before-reading', 'a wait for drained lanes that nobody can drain', /Error: I8/],
     ['stop-without-role', 'an ingest that was overtaken and stops its successor', /Error: I5/],
+    [
+      'no-generation-from-0',
+      'items of a replaced log that nothing but the generation holds back',
+      /Error: I/,
+    ],
+    ['generation-without-suffix', 'two logs that have the same generation', /Error: I/],
+    ['replace-without-fence', 'a log that is replaced by who was overtaken', /Error: I/],
+    ['replace-without-flush', 'a new log that does not erase what the old one left', /Error: I2/],
     ['journal-behind-mark', 'a journal that came back older than the low-water mark', /Error: I5/],
   ];
 

@@ -1,14 +1,18 @@
-import { encodeCommand } from '../../src/binlog/resp.ts';
 import type { Entry } from '../../src/sources/source.ts';
 
 // The source's log of one simulation, and what follows from it: which ids each key must see, in which order.
-// A command's id is its seq as the design defines it: every raw command takes one, a malformed entry one.
+// A command's id is its place in the log: every raw command takes one, a malformed entry one. The first log's ids are the
+// seqs of the first generation; a log that replaces another has ids of its own, so that no command can be taken for one
+// of another log. Which seq is which id, each generation says.
 
 export const DATABASES = 2;
 export const KEYS = ['a', 'b', 'c', 'd', 'e', 'f', 'g', 'h'] as const;
 /** A cell is a key in a database. */
 export const CELLS = DATABASES * KEYS.length;
 const ALL_CELLS = Array.from({ length: CELLS }, (_, cell) => cell);
+
+/** Ids that one log has at most. */
+const LOG_IDS = 100_000;
 
 export type Rng = () => number;
 
@@ -32,38 +36,57 @@ export interface SourceLog {
   readonly expected: readonly (readonly number[])[];
   /** By id of a MULTI: how many commands of it reach the target. */
   readonly transactions: ReadonlyMap<number, number>;
+  /** Id before the first, and the last one. */
+  readonly first: number;
   readonly total: number;
+}
+
+/** The log that an id belongs to. */
+export function logOfId(id: number): number {
+  return Math.floor((id - 1) / LOG_IDS);
+}
+
+interface LogShape {
+  readonly entries: number;
+  /** Which of the source's logs it is. */
+  readonly log: number;
+  /** A log that replaces another begins with FLUSHALL. */
+  readonly flushes: boolean;
 }
 
 export function intBelow(rng: Rng, bound: number): number {
   return Math.floor(rng() * bound);
 }
 
-export function makeLog(rng: Rng, entriesCount: number): SourceLog {
-  return new LogMaker(rng).make(entriesCount);
+export function makeLog(rng: Rng, shape: LogShape): SourceLog {
+  return new LogMaker(rng, shape).make();
 }
 
 class LogMaker {
   readonly #rng: Rng;
+  readonly #shape: LogShape;
   readonly #crossing: number;
   readonly #told = new Map<number, Told>();
   readonly #expected: number[][] = ALL_CELLS.map(() => []);
   readonly #transactions = new Map<number, number>();
-  #id = 0;
+  #id: number;
   #db = 0;
   #transaction: number | undefined;
-  #words: (string | number)[][] = [];
+  #resp = '';
 
-  constructor(rng: Rng) {
+  constructor(rng: Rng, shape: LogShape) {
     this.#rng = rng;
+    this.#shape = shape;
+    this.#id = shape.log * LOG_IDS;
     // Some logs are dense with crossing commands, some have few.
     this.#crossing = rng() < 0.3 ? 0.4 : 0.12;
   }
 
-  make(entriesCount: number): SourceLog {
+  make(): SourceLog {
     const entries: Entry[] = [];
-    const before = [0];
-    for (let at = 0; at < entriesCount; at++) {
+    const first = this.#id;
+    const before = [first];
+    for (let at = 0; at < this.#shape.entries; at++) {
       entries.push(this.#entry(at));
       before.push(this.#id);
     }
@@ -73,23 +96,26 @@ class LogMaker {
       told: this.#told,
       expected: this.#expected,
       transactions: this.#transactions,
+      first,
       total: this.#id,
     };
   }
 
   #entry(at: number): Entry {
     const rng = this.#rng;
-    const base = { position: String(at + 1), skip: 0, timeMs: 1_000 + at };
-    if (rng() < 0.02) {
+    const base = { position: `${this.#shape.log}/${at + 1}`, skip: 0, timeMs: 1_000 + at };
+    const flushes = at === 0 && this.#shape.flushes;
+    if (!flushes && rng() < 0.02) {
       this.#id++;
       return { ...base, db: 0, resp: Buffer.from('nonsense'), malformed: 'nonsense' };
     }
     const db = rng() < 0.8 ? 0 : 1;
     this.#db = db;
-    this.#words = [];
+    this.#resp = '';
+    if (flushes) this.#tell(['FLUSHALL'], 'all');
     const commands = 1 + intBelow(rng, rng() < 0.2 ? 8 : 3);
     for (let i = 0; i < commands; i++) this.#any();
-    return { ...base, db, resp: Buffer.concat(this.#words.map(encodeCommand)), malformed: undefined };
+    return { ...base, db, resp: Buffer.from(this.#resp, 'latin1'), malformed: undefined };
   }
 
   #any(): void {
@@ -151,15 +177,20 @@ class LogMaker {
     return [...keys];
   }
 
+  #write(words: readonly (string | number)[]): void {
+    this.#resp += `*${words.length}\r\n`;
+    for (const word of words) this.#resp += `$${String(word).length}\r\n${word}\r\n`;
+  }
+
   #context(name: string, db?: number): void {
     this.#id++;
-    this.#words.push(db === undefined ? [name] : [name, db]);
+    this.#write(db === undefined ? [name] : [name, db]);
     if (db !== undefined) this.#db = db;
   }
 
   #tell(words: (string | number)[], keys: readonly string[] | 'all'): void {
     const id = ++this.#id;
-    this.#words.push(words);
+    this.#write(words);
     const cells = keys === 'all' ? ALL_CELLS : keys.map((key) => cellOf(this.#db, key));
     for (const cell of cells) this.#expected[cell]?.push(id);
     const transaction = this.#transaction;

@@ -4,36 +4,19 @@ import { lanesWithGap } from '../../src/journal/mark.ts';
 import { type Identity, type Mark, parseCheckpoint } from '../../src/target/control.ts';
 import { random } from '../support/workload.ts';
 import { type Actor, gateRunner, laneWorker } from './apply-actors.ts';
+import { FAULTS, type Fault, type Mutant } from './faults.ts';
 import { ingest, watchdog } from './ingest-actors.ts';
 import { type JournalCopy, SimJournal } from './sim-journal.ts';
-import { CONTROL, SessionLost, SimSession, SimTarget, type TargetState, Violation } from './sim-target.ts';
+import {
+  CONTROL,
+  type Numbering,
+  SessionLost,
+  SimSession,
+  SimTarget,
+  type TargetState,
+  Violation,
+} from './sim-target.ts';
 import { CELLS, intBelow, keyOfCell, makeLog, type Rng, type SourceLog } from './source-log.ts';
-
-/** Deliberate faults of the protocol: with each of them the simulation must fail. */
-export type Mutant =
-  | 'item-predecessor'
-  | 'no-fence'
-  | 'no-rewrite'
-  | 'missing-is-zero'
-  | 'prefix-of-old-plan'
-  | 'mark-ignores-gaps'
-  | 'raise-behind-checkpoints'
-  | 'relane-before-reading'
-  | 'journal-behind-mark'
-  | 'stop-without-role';
-
-export const FAULTS = [
-  'kill',
-  'save target',
-  'save journal',
-  'target falls back',
-  'journal falls back',
-  'connections break',
-  'relane',
-  'target is another server',
-  'refusal',
-] as const;
-export type Fault = (typeof FAULTS)[number];
 
 export interface SimOptions {
   readonly mutant?: Mutant | undefined;
@@ -54,6 +37,9 @@ export const CHAOS_STEPS = 900;
 export const ENTRIES_MAX = 37;
 const QUIET_STEPS_MAX = 12_000;
 const ACTORS_MAX = 10;
+/** Logs that the fault alone makes. */
+const LOGS_MAX = 6;
+const NO_SKIPS: ReadonlySet<number> = new Set();
 const SLOTS = Array.from({ length: CELLS }, (_, cell) => {
   const key = Buffer.from(keyOfCell(cell));
   return slotOf(key, 0, key.length);
@@ -73,13 +59,16 @@ function cellsByLane(lanes: number): readonly (readonly number[])[] {
 /** One pipeline with its source, queue and target, all in memory, and a scheduler that is out to break it. */
 export class World {
   readonly rng: Rng;
-  readonly log: SourceLog;
+  /** The source's logs, each of which has replaced the one before. */
+  readonly #logs: SourceLog[] = [];
+  readonly #numberings = new Map<string, Numbering>();
   readonly target: SimTarget;
   readonly journal = new SimJournal();
   readonly mutant: Mutant | undefined;
   readonly trace: ((line: string) => void) | undefined;
   readonly lanesFirst: number;
-  /** Entries that the source has so far, and up to which seq it was told that it may forget. */
+  readonly #entriesMax: number;
+  /** Entries that the source's log has so far, and up to which id it was told that it may forget. */
   written = 0;
   acknowledged = 0;
   begun = false;
@@ -100,17 +89,21 @@ export class World {
     this.rng = random(seed);
     this.mutant = options.mutant;
     this.trace = options.trace;
-    this.log = makeLog(
-      this.rng,
-      Math.min(8 + intBelow(this.rng, ENTRIES_MAX - 7), options.entriesMax ?? ENTRIES_MAX),
-    );
-    this.target = new SimTarget(this.log);
+    this.#entriesMax = options.entriesMax ?? ENTRIES_MAX;
+    const entries = Math.min(8 + intBelow(this.rng, ENTRIES_MAX - 7), this.#entriesMax);
+    this.#logs.push(makeLog(this.rng, { entries, log: 0, flushes: false }));
+    this.target = new SimTarget(this.#logs, this.#numberings);
     this.lanesFirst = 1 + intBelow(this.rng, 4);
     this.#trims = this.rng() < 0.5;
     this.#chaosSteps = options.chaosSteps ?? CHAOS_STEPS;
     this.#faults = this.#mixFaults(options.faults);
     this.#faultWeight = this.#faults.reduce((sum, [, weight]) => sum + weight, 0);
     this.target.cellsOf = (lane) => cellsByLane(this.#lanes())[lane] ?? [];
+  }
+
+  /** The one that the source has now. */
+  get log(): SourceLog {
+    return this.#logs.at(-1) as SourceLog;
   }
 
   run(): { steps: number; executions: number } {
@@ -132,8 +125,15 @@ export class World {
     return new SimSession(this.target, this.mutant !== 'no-fence');
   }
 
-  skips(): ReadonlySet<number> {
-    return this.target.skipped;
+  /** By seq in a generation. */
+  skips(generation: string): ReadonlySet<number> {
+    const { skipped } = this.target;
+    const offset = this.#numberings.get(generation)?.offset ?? 0;
+    return skipped.size === 0 ? NO_SKIPS : new Set([...skipped].map((id) => id - offset));
+  }
+
+  idOf(generation: string, seq: number): number {
+    return seq + (this.#numberings.get(generation)?.offset ?? 0);
   }
 
   newJournalId(): string {
@@ -141,23 +141,48 @@ export class World {
   }
 
   newGeneration(current: string | undefined): string {
-    return `${(current === undefined ? 0 : Number.parseInt(current, 10)) + 1}.${(++this.#names).toString(16)}`;
+    const next = (current === undefined ? 0 : Number.parseInt(current, 10)) + 1;
+    return this.mutant === 'generation-without-suffix'
+      ? `${next}.0`
+      : `${next}.${(++this.#names).toString(16)}`;
   }
 
-  place(position: string): { at: number; taken: number } {
-    const [at = 0, taken = 0] = position.split(':').map(Number);
-    return { at, taken };
+  /** A generation may begin, with this mark, behind another. */
+  raised({ generation, seq, position }: Mark, behind: string | undefined): void {
+    const { log, at, taken } = this.place(position);
+    const id = (this.#logs[log]?.before[at] as number) + taken;
+    const begins = log > 0 && id === this.#logs[log]?.first;
+    const run = begins ? ++this.#names : (this.#numberings.get(behind ?? '')?.run ?? 0);
+    this.#numberings.set(generation, { log, run, offset: id - seq });
+  }
+
+  place(position: string): { log: number; at: number; taken: number } {
+    const slash = position.indexOf('/');
+    const colon = position.indexOf(':');
+    const end = colon < 0 ? position.length : colon;
+    const taken = colon < 0 ? 0 : Number(position.slice(colon + 1));
+    return { log: Number(position.slice(0, slash)), at: Number(position.slice(slash + 1, end)), taken };
+  }
+
+  /** Where the log begins that has taken the place of this one; undefined while none has. */
+  replacedAt(log: number): string | undefined {
+    if (log === this.#logs.length - 1) return undefined;
+    // A full sync begins anew unless all that it sent is still there.
+    const wanted = !this.quiet && this.#logs.length < LOGS_MAX && this.rng() < 0.1;
+    if (wanted || this.isForgotten(this.#logs.length - 1, 0, 0)) this.#replaceLog();
+    return `${this.#logs.length - 1}/0:0`;
   }
 
   /** The source can be read from a position only if it was not told to forget what follows. */
-  isForgotten(at: number, taken: number): boolean {
-    return this.#trims && (this.log.before[at] as number) + taken < this.acknowledged;
+  isForgotten(log: number, at: number, taken: number): boolean {
+    if (!this.#trims || log < this.#logs.length - 1) return false;
+    return (this.log.before[at] as number) + taken < this.acknowledged;
   }
 
   marked(mark: Mark): void {
     const first = this.target.firstUnapplied();
     this.trace?.(`mark ${mark.mark} at ${mark.position} (seq ${mark.seq})`);
-    if (first <= mark.mark)
+    if (first <= this.idOf(mark.generation, mark.mark))
       throw new Violation('I6', `the mark says ${mark.mark}, and ${first} is not applied`);
     if (mark.seq > mark.mark) throw new Violation('I6', `the mark ${mark.mark} resumes behind itself`);
     mark.tails.forEach((tail, lane) => {
@@ -168,12 +193,14 @@ export class World {
   }
 
   acknowledge(mark: Mark): void {
-    this.acknowledged = Math.max(this.acknowledged, mark.seq);
+    this.acknowledged = Math.max(this.acknowledged, this.idOf(mark.generation, mark.seq));
   }
 
   /** The retention window is longer than a replica lags: nothing goes that a promoted one still needs. */
   trim(id: string, through: number): void {
-    if (through <= (this.#mark()?.seq ?? 0)) this.journal.trim(id, through);
+    const mark = this.#mark();
+    if (mark?.generation === this.journal.inForce()?.generation && through <= (mark?.seq ?? 0))
+      this.journal.trim(id, through);
   }
 
   #step(): void {
@@ -230,6 +257,7 @@ export class World {
       'journal falls back': () => this.#loseJournal(),
       'connections break': () => target.era++,
       relane: () => this.#askForLanes(),
+      'log is replaced': () => (this.#logs.length < LOGS_MAX ? this.#replaceLog() : undefined),
       'target is another server': () => this.#swapTarget(),
       refusal: () => this.#refuseOne(),
     };
@@ -241,6 +269,17 @@ export class World {
 
   #askForLanes(): void {
     if (this.begun) this.relaneTo ??= 1 + intBelow(this.rng, 4);
+  }
+
+  /** Whatever of the log so far was not read is gone for good. */
+  #replaceLog(): void {
+    const entries = Math.min(2 + intBelow(this.rng, 16), this.#entriesMax);
+    const flushes = this.mutant !== 'replace-without-flush';
+    const log = makeLog(this.rng, { entries, log: this.#logs.length, flushes });
+    this.trace?.(`the source replaces its log: ${this.#logs.length}`);
+    this.#logs.push(log);
+    this.acknowledged = log.first;
+    this.written = this.quiet ? log.entries.length : 1;
   }
 
   #swapTarget(): void {
@@ -262,16 +301,17 @@ export class World {
     const snapshot = this.journal.snapshot(checkpoints);
     const served =
       snapshot?.id === identity.journal &&
-      snapshot.head >= Math.max(mark.seq, this.acknowledged) &&
+      this.idOf(identity.generation, snapshot.head) >= this.acknowledged &&
+      snapshot.head >= mark.seq &&
       lanesWithGap(snapshot.views, checkpoints).length === 0;
-    if (!served && this.#trims && mark.seq < this.acknowledged) return;
+    if (!served && this.#needsForgotten(mark)) return;
     this.trace?.(`the target falls back to ${checkpoints}`);
     this.target.failOver(state);
   }
 
   #loseJournal(): void {
     const mark = this.#mark();
-    if (!mark || (this.#trims && mark.seq < this.acknowledged)) return;
+    if (!mark || this.#needsForgotten(mark)) return;
     const to = this.rng() < 0.4 ? undefined : this.#journals[intBelow(this.rng, this.#journals.length)];
     this.trace?.(
       `the journal falls back to ${to ? `${to.id} epoch ${to.epoch} head ${to.head}` : 'nothing'}`,
@@ -279,8 +319,15 @@ export class World {
     this.journal.fallBack(to);
   }
 
+  #needsForgotten({ position }: Mark): boolean {
+    const { log, at, taken } = this.place(position);
+    return this.isForgotten(log, at, taken);
+  }
+
   #refuseOne(): void {
-    const { target, log, rng } = this;
+    const { target, rng } = this;
+    if (target.impostor) return;
+    const log = this.#logs[target.inForce?.log ?? 0] as SourceLog;
     if (target.refused !== 0) {
       if (rng() < 0.5) target.skipped.add(target.refused);
       target.refused = 0;
@@ -300,7 +347,9 @@ export class World {
 
   #done(): boolean {
     if (this.target.firstUnapplied() !== Number.POSITIVE_INFINITY) return false;
-    return this.#mark()?.mark === this.log.total && this.relaneTo === undefined;
+    const mark = this.#mark();
+    if (!mark || this.place(mark.position).log < this.#logs.length - 1) return false;
+    return this.idOf(mark.generation, mark.mark) === this.log.total && this.relaneTo === undefined;
   }
 
   #mark(): Mark | undefined {
@@ -309,8 +358,7 @@ export class World {
   }
 
   #lanes(): number {
-    const text = this.target.get(CONTROL.identity);
-    return text === null ? this.lanesFirst : (JSON.parse(text) as Identity).lanes;
+    return this.target.inForce?.lanes ?? this.lanesFirst;
   }
 
   #checkpoints(): number[] {
@@ -323,7 +371,7 @@ export class World {
     const inForce = this.journal.inForce();
     const journal = inForce ? `${inForce.id} ${inForce.generation} head ${inForce.head}` : 'none';
     const identity = this.target.get(CONTROL.identity);
-    return `checkpoints ${this.#checkpoints()}, mark ${this.#mark()?.mark} of ${this.log.total}, journal ${journal}, identity ${identity}, relane ${this.relaneTo}`;
+    return `checkpoints ${this.#checkpoints()}, mark ${JSON.stringify(this.#mark())} of ${this.log.total}, journal ${journal}, identity ${identity}, relane ${this.relaneTo}`;
   }
 }
 
