@@ -6,7 +6,7 @@ import { VERBS, type Verb, verbs } from './config-verbs.ts';
 /** Everyday options on one screen; with `all` every option, and what can be given by environment alone. */
 export function helpFor(command: Verb | undefined, all: boolean): string {
   if (command === undefined) return all ? everything() : overview();
-  const { summary, operands, example } = verbs[command];
+  const { summary, operands, example, notes = [] } = verbs[command];
   const names = optionNames.filter((name) => factsOf(name).commands.includes(command) && name !== 'help');
   const shown = names.filter((name) => all || factsOf(name).everyday === true);
   return [
@@ -16,7 +16,7 @@ export function helpFor(command: Verb | undefined, all: boolean): string {
     ...shown.map(line),
     '',
     `Example: ${example}`,
-    ...(all ? legend() : [`More options: lanegate ${command} --help --all`]),
+    ...(all ? [...notes, ...legend()] : [`More options: lanegate ${command} --help --all`]),
     '',
   ].join('\n');
 }

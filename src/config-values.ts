@@ -35,6 +35,14 @@ export function integer(min: number, max: number) {
   });
 }
 
+/** A share: above 0, at most 1. */
+export function share() {
+  return scalar('must be a share such as 0.01, above 0 and at most 1', (text) => {
+    const value = /^\d{0,3}(?:\.\d{1,12})?$/.test(text) && text !== '' ? Number(text) : 0;
+    return value > 0 ? within(value, 0, 1) : undefined;
+  });
+}
+
 /** Bytes: 65536, 64KiB, 64kb, 1.5m (every unit is a power of 1024). */
 export function size(min: number, max: number) {
   const what = `must be a size such as 64MiB or 65536, from ${formatSize(min)} to ${formatSize(max)}`;

@@ -10,6 +10,7 @@ export const VERBS = [
   'errors',
   'check',
   'explain',
+  'verify',
   'relane',
   'reset',
   'demo',
@@ -26,6 +27,8 @@ export interface VerbFacts {
   readonly operandsMax: number;
   readonly required: readonly ('source' | 'target' | 'queue')[];
   readonly example: string;
+  /** Said by --help --all. */
+  readonly notes?: readonly string[];
 }
 
 const NO_OPERANDS = { operands: '', operandsMin: 0, operandsMax: 0 } as const;
@@ -91,6 +94,16 @@ export const verbs: Readonly<Record<Verb, VerbFacts>> = {
     operandsMax: 1000,
     required: [],
     example: "lanegate explain 'RENAME a b'",
+  },
+  verify: {
+    ...NO_OPERANDS,
+    summary: 'compare a server with the target, key by key, in both directions',
+    required: ['source', 'target'],
+    example: 'lanegate verify --source redis://src --target redis://dst --sample 0.01',
+    notes: [
+      'Both servers are only read. The least that a user needs on either: ~* +@read +info +select',
+      'Exit code: 0 equal, 1 differences or failure, 2 usage. Values are never printed.',
+    ],
   },
   relane: {
     summary: 'change the number of lanes',

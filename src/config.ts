@@ -4,13 +4,13 @@
 
 import { z } from 'zod';
 import { facts, type OptionFacts, option } from './config-facts.ts';
-import { choice, duration, integer, list, size, text, toggle } from './config-values.ts';
+import { choice, duration, integer, list, share, size, text, toggle } from './config-values.ts';
 import { ROLES, VERBS, type Verb } from './config-verbs.ts';
 import type { Endpoint, EndpointSecrets } from './runtime/endpoint.ts';
 
 const APPLY = ['run', 'worker'] as const;
 const CLASSIFY = ['run', 'worker', 'check', 'explain'] as const;
-const STATE = ['run', 'board', 'status', 'lane', 'errors', 'check', 'relane', 'reset'] as const;
+const STATE = ['run', 'board', 'status', 'lane', 'errors', 'check', 'verify', 'relane', 'reset'] as const;
 const PIPELINE = [...STATE, 'worker'] as const;
 const ANY_SIZE = 1024 ** 4;
 const DAY_MS = 86_400_000;
@@ -71,7 +71,7 @@ export const options = z.object({
   }),
   source: option(text().optional(), {
     placeholder: 'URL',
-    description: 'log to read: redis-stream://[user@]host:port[/db]?key=binlog',
+    description: 'log to read: redis-stream://[user@]host:port[/db]?key=binlog (verify: redis://)',
     everyday: true,
     commands: [...PIPELINE, 'append'],
   }),
@@ -289,7 +289,7 @@ export const options = z.object({
   json: option(toggle().default(false), {
     description: 'print JSON',
     everyday: true,
-    commands: ['status', 'lane', 'errors', 'check', 'explain', 'demo'],
+    commands: ['status', 'lane', 'errors', 'check', 'explain', 'verify', 'demo'],
   }),
   watch: option(toggle().default(false), {
     description: 'draw it again every second',
@@ -303,9 +303,9 @@ export const options = z.object({
   }),
   timeout: option(duration('s', 1, 30 * 86_400).default(60), {
     placeholder: 'SECONDS',
-    description: 'how long --wait, or relane, waits',
+    description: 'how long --wait, relane or --at-barrier waits',
     everyday: true,
-    commands: ['status', 'relane'],
+    commands: ['status', 'verify', 'relane'],
   }),
   values: option(toggle().default(false), {
     description: 'show the arguments of commands, not only their names and keys',
@@ -349,11 +349,33 @@ export const options = z.object({
     everyday: true,
     commands: ['append'],
   }),
-  rounds: option(integer(1, 1_000_000).default(1000), {
-    placeholder: 'N',
-    description: 'rounds of SET, SET, FLUSHDB, SET',
+  sample: option(share().default(1), {
+    placeholder: 'SHARE',
+    description: 'share of the keys to compare, the same ones in every run',
     everyday: true,
-    commands: ['demo'],
+    commands: ['verify'],
+  }),
+  rounds: option(integer(1, 1_000_000).optional(), {
+    placeholder: 'N',
+    description: 'verify: looks at a key that differs (3); demo: SET, SET, FLUSHDB, SET (1000)',
+    everyday: true,
+    commands: ['verify', 'demo'],
+  }),
+  ttlTolerance: option(duration('s', 0, 86_400).default(2), {
+    placeholder: 'SECONDS',
+    description: 'TTLs that are closer to each other are equal',
+    everyday: true,
+    commands: ['verify'],
+  }),
+  ttlGrace: option(duration('s', 0, 30 * 86_400).default(0), {
+    placeholder: 'SECONDS',
+    description: 'what the deadlines at the target are held back by',
+    commands: ['verify'],
+  }),
+  atBarrier: option(toggle().default(false), {
+    description: 'hold the pipeline (--name, --queue) at one seq meanwhile',
+    everyday: true,
+    commands: ['verify'],
   }),
   serve: option(toggle().default(false), {
     description: 'go on with live traffic and the board until Ctrl-C',

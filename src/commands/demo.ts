@@ -14,6 +14,7 @@ import type { CommandContext } from './context.ts';
 import { type DemoResult, DemoStory } from './demo-view.ts';
 
 const LANES = 8;
+const ROUNDS = 1000;
 
 export async function demo(context: CommandContext): Promise<number> {
   const hangup = new AbortController();
@@ -34,8 +35,8 @@ async function onServers(context: CommandContext, children: Children): Promise<n
   const { config, stdout, stderr, signal } = context;
   const lanes = config.lanes ?? LANES;
   const beganMs = performance.now();
-  const story = new DemoStory(config.json ? stderr : stdout, config.rounds);
-  story.begin(config.rounds, lanes);
+  const story = new DemoStory(config.json ? stderr : stdout, config.rounds ?? ROUNDS);
+  story.begin(config.rounds ?? ROUNDS, lanes);
   const servers = await startServers(children, signal);
   const pipeline = new DemoPipeline({ children, servers, lanes, graceMs: config.graceMs });
   try {
@@ -62,7 +63,7 @@ interface Show {
 async function compare(show: Show, beganMs: number): Promise<DemoResult> {
   const { context, servers, pipeline, lanes, story } = show;
   const { config, signal } = context;
-  const count = config.rounds;
+  const count = config.rounds ?? ROUNDS;
 
   const one = story.phase('one by one');
   await applyOneByOne(servers.reference, rounds(0, count), signal);

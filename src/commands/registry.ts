@@ -12,6 +12,7 @@ export const commands: Readonly<Record<Verb, () => Promise<Command>>> = {
   errors: async () => (await import('./errors.ts')).errors,
   check: async () => (await import('./check.ts')).check,
   explain: async () => (await import('./explain.ts')).explain,
+  verify: async () => (await import('./verify.ts')).verify,
   relane: async () => (await import('./relane.ts')).relane,
   reset: async () => (await import('./reset.ts')).reset,
   demo: async () => (await import('./demo.ts')).demo,
