@@ -11,8 +11,8 @@ import { Backoff, sleep } from '../runtime/backoff.ts';
 import type { Endpoint } from '../runtime/endpoint.ts';
 import { AbortedError, StopError } from '../runtime/errors.ts';
 import { safeMessage } from '../runtime/log.ts';
-import { type Argument, ConnectionLost, Connection } from '../wire/connection.ts';
 import { refusalOf } from '../target/refusal.ts';
+import { type Argument, Connection, ConnectionLost } from '../wire/connection.ts';
 import { type Reply, ReplyError } from '../wire/replies.ts';
 import type { Request } from './request.ts';
 
@@ -33,6 +33,9 @@ export interface LinkOptions {
   /** How long one question is asked again while the server is away. */
   readonly patienceMs: number;
   readonly onTrouble?: (what: string) => void;
+  /** What the connection is called, and the least that its user needs; those of verify without. */
+  readonly name?: string;
+  readonly rights?: string;
 }
 
 /** What a server can be asked. */
@@ -200,7 +203,7 @@ export class Link {
     const connection = await Connection.open(
       { ...endpoint, db: 0 },
       {
-        name: 'lanegate:verify',
+        name: this.#options.name ?? 'lanegate:verify',
         connectTimeoutMs: CONNECT_MS_MAX,
         replyTimeoutMs: REPLY_MS_MAX,
         maxReplyBytes: REPLY_BYTES_MAX,
@@ -225,11 +228,11 @@ export class Link {
   }
 
   #refused(error: ReplyError): StopError {
-    const { side, endpoint } = this.#options;
+    const { side, endpoint, rights = RIGHTS } = this.#options;
     return new StopError(error.code, `the ${side} ${endpoint.display} refuses: ${safeMessage(error)}`, {
       hint:
         error.code === 'NOPERM'
-          ? `the least that its user needs: ${RIGHTS}`
+          ? `the least that its user needs: ${rights}`
           : `set LANEGATE_${side.toUpperCase()}_PASSWORD, or --${side}-password-file`,
       cause: error,
     });
