@@ -1,4 +1,5 @@
 import { expect, test } from 'vitest';
+import { lanegate } from '../support/cli.ts';
 import { until } from '../support/faults.ts';
 import { Live } from '../support/live.ts';
 import type { RedisServer } from '../support/redis-server.ts';
@@ -90,21 +91,25 @@ test('killed in the middle and repeated it ends with the same deadlines', async 
 test('with --freeze writes wait until it has ended, and are applied then', async () => {
   await using live = await Live.start();
   await fill(live.source, 2_000);
-  live.worker();
+  const worker = live.worker();
   await live.caughtUp();
-  await using stopped = live.finish(['--freeze', '--json'], {
-    LANEGATE_FAILPOINT: 'finish-after-batch=stop@2',
-  });
-  await stopped.waitForLine(/putting the true deadlines back/);
-  expect(await live.source.client().info('clients')).toMatch(/^blocked_clients:0/m);
+  worker.signal('SIGSTOP');
+  await live.source.client().set('behind', '1', 'EX', 5_000);
+  await using finish = live.finish(['--freeze', '--json']);
+  await finish.waitForLine(/waiting until all of it is applied/);
   const waiting = live.source.client().duplicate();
+  waiting.on('error', () => {});
   const written = waiting.set('waited', '1', 'EX', 9_000);
   await until('a writer waits at the source', async () =>
     /^blocked_clients:1/m.test(await live.source.client().info('clients')),
   );
-  stopped.signal('SIGCONT');
-  const { code, stderr } = await stopped.exit();
+  worker.signal('SIGCONT');
+  const { code, stdout, stderr } = await finish.exit();
   expect(code, stderr).toBe(0);
+  expect(JSON.parse(stdout)).toMatchObject({
+    writes: 'released',
+    deadlines: { volatile: 2_001, exact: true },
+  });
   expect(await written).toBe('OK');
   waiting.disconnect();
   await live.caughtUp();
@@ -282,9 +287,12 @@ test('a hundred thousand keys need no more memory than a few', async () => {
   expect(await deadlines(live.target)).toEqual(await deadlines(live.source));
 }, 120_000);
 
-test('it says that a stream has no end of this kind', async () => {
+test('it needs a live source, and a pipeline that has begun', async () => {
   await using live = await Live.start();
-  await using finish = live.finish([]);
-  await finish.exit();
-  expect((await finish.exit()).stderr).toContain('knows nothing of pipeline');
+  await using early = live.finish();
+  const { code, stderr } = await early.exit();
+  expect([code, stderr]).toEqual([1, expect.stringContaining('knows nothing of pipeline "live"')]);
+  const stream = ['--source', 'redis-stream://h?key=binlog', '--target', 'redis://h', '--queue', 'redis://h'];
+  const wrong = await lanegate(['finish', ...stream]);
+  expect([wrong.code, wrong.stderr]).toEqual([2, expect.stringContaining('a live server')]);
 });

@@ -1,7 +1,7 @@
 import { mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { type CliResult, type LanegateProcess, lanegate, spawnLanegate } from './cli.ts';
+import { type CliResult, type LanegateProcess, spawnLanegate } from './cli.ts';
 import { until } from './faults.ts';
 import { WorkerChild } from './pipeline.ts';
 import { RedisServer } from './redis-server.ts';
@@ -73,14 +73,22 @@ export class Live implements AsyncDisposable {
   }
 
   /** Everything that the source has now is applied. */
-  async caughtUp(seconds = 40): Promise<void> {
-    const { code, stdout, stderr } = await lanegate(
-      ['status', '--wait', '--timeout', String(seconds), ...this.urls],
-      {
-        cwd: this.dir,
+  async caughtUp(timeoutMs = 40_000): Promise<void> {
+    const info = await this.source.client().info('replication');
+    const head = Number(/^master_repl_offset:(\d+)/m.exec(info)?.[1]);
+    await until(
+      `the mark is at ${head}`,
+      async () => {
+        const mark = (await this.target.client().get(`lanegate:${this.name}:mark`)) ?? '{}';
+        const [replid = '', offset = ''] = ((JSON.parse(mark) as { position?: string }).position ?? '').split(
+          ':',
+        );
+        return /^[0-9a-f]{40}$/.test(replid) && info.includes(replid) && Number(offset) >= head;
       },
-    );
-    if (code !== 0) throw new Error(`not caught up: ${stdout}${stderr}\n${this.logs()}`);
+      timeoutMs,
+    ).catch((cause) => {
+      throw new Error(`not caught up:\n${this.logs()}`, { cause });
+    });
   }
 
   finish(args: readonly string[] = [], env: Record<string, string> = {}): LanegateProcess {
