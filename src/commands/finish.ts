@@ -186,6 +186,12 @@ class Finish {
 
   async #hold(): Promise<void> {
     if (this.#freeze.held) return;
+    const queue = /^run_id:(\S+)/m.exec(await this.#pipeline.redis.info('server'))?.[1];
+    if (queue !== undefined && queue === this.#source.run) {
+      throw new StopError('FREEZE_QUEUE', 'the queue lives on the source: frozen, nothing could be applied', {
+        hint: 'stop the writers, and repeat without --freeze',
+      });
+    }
     await this.#freeze.begin();
     this.#say('the writes at the source are held');
   }

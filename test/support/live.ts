@@ -74,21 +74,28 @@ export class Live implements AsyncDisposable {
 
   /** Everything that the source has now is applied. */
   async caughtUp(timeoutMs = 40_000): Promise<void> {
-    const info = await this.source.client().info('replication');
-    const head = Number(/^master_repl_offset:(\d+)/m.exec(info)?.[1]);
+    let head = await this.#head();
     await until(
-      `the mark is at ${head}`,
+      'all of it is applied',
       async () => {
         const mark = (await this.target.client().get(`lanegate:${this.name}:mark`)) ?? '{}';
-        const [replid = '', offset = ''] = ((JSON.parse(mark) as { position?: string }).position ?? '').split(
-          ':',
-        );
-        return /^[0-9a-f]{40}$/.test(replid) && info.includes(replid) && Number(offset) >= head;
+        const position = (JSON.parse(mark) as { position?: string }).position ?? '';
+        const [replid = '', offset] = position.split(':');
+        if (replid === head.replid) return Number(offset) >= head.offset;
+        // A server names its history anew with its first replica.
+        if (/^[0-9a-f]{40}$/.test(replid)) head = await this.#head();
+        return false;
       },
       timeoutMs,
     ).catch((cause) => {
-      throw new Error(`not caught up:\n${this.logs()}`, { cause });
+      throw new Error(`not caught up with ${head.offset}:\n${this.logs()}`, { cause });
     });
+  }
+
+  async #head(): Promise<{ replid: string; offset: number }> {
+    const info = await this.source.client().info('replication');
+    const field = (name: string) => new RegExp(`^${name}:(\\S+)`, 'm').exec(info)?.[1] ?? '';
+    return { replid: field('master_replid'), offset: Number(field('master_repl_offset')) };
   }
 
   finish(args: readonly string[] = [], env: Record<string, string> = {}): LanegateProcess {
