@@ -7,8 +7,9 @@
 
 import { CommandTable } from '../binlog/command-table.ts';
 import { formatKey } from '../binlog/quoting.ts';
-import { Deadlines, type Lone } from '../finish/deadlines.ts';
+import { Deadlines } from '../finish/deadlines.ts';
 import { Freeze } from '../finish/freeze.ts';
+import { atTargetOnly, type Lone } from '../finish/lone.ts';
 import { namedKeys } from '../finish/named-keys.ts';
 import { readWriteMark, type WriteMark, waitUntilQuiet } from '../finish/writes.ts';
 import { waitUntilCaughtUp } from '../roles/caught-up.ts';
@@ -35,7 +36,6 @@ const PATIENCE_MS = 60_000;
 const POLL_MS = 200;
 const LOOK_AGAIN_MS = 500;
 const LOOKS = 3;
-const BATCH_KEYS = 256;
 const FIRST_MAX = 100;
 const REDRAW_MS = 250;
 const CLEAR_LINE = '\r\u001b[K';
@@ -236,11 +236,12 @@ class Finish {
   /** What had a deadline at the target, and was not there at the source: gone on both sides once the source's DEL is applied. */
   async #settleLone({ lone, loneMore }: Deadlines): Promise<void> {
     const left: Lone[] = [];
+    const pair = { source: this.#source, target: this.#target };
     if (lone.length > 0) {
       // Looking at a key whose time has come is what makes the source log its DEL.
-      await this.#lonely(lone);
+      await atTargetOnly(pair, lone);
       await this.#caughtUp();
-      left.push(...(await this.#lonely(lone)));
+      left.push(...(await atTargetOnly(pair, lone)));
     }
     const first = left.slice(0, FIRST_MAX).map(({ db, key }) => ({ db, key: formatKey(key, 256) }));
     this.#report.targetOnly = { count: left.length, first, notLookedAt: loneMore };
@@ -250,23 +251,6 @@ class Finish {
       this.#report.open.push(
         `${formatCount(loneMore)} more keys were not at the source, and were not looked at again`,
       );
-  }
-
-  /** Those that are at the target, and not at the source. */
-  async #lonely(keys: readonly Lone[]): Promise<Lone[]> {
-    const left: Lone[] = [];
-    for (const [db, some] of byDatabase(keys)) {
-      const here = await this.#source.select(db);
-      await this.#target.select(db);
-      for (let at = 0; at < some.length; at += BATCH_KEYS) {
-        const batch = some.slice(at, at + BATCH_KEYS);
-        const questions = batch.map(({ key }) => ['EXISTS', key]);
-        const ours = here ? await this.#source.call(questions) : [];
-        const theirs = await this.#target.call(questions);
-        left.push(...batch.filter((_, i) => theirs[i] === 1 && ours[i] !== 1));
-      }
-    }
-    return left;
   }
 
   async #compareNamed(identity: Identity): Promise<void> {
@@ -395,16 +379,6 @@ class Finish {
       stderr.write(CLEAR_LINE);
     }
   }
-}
-
-function byDatabase(keys: readonly Lone[]): Map<number, Lone[]> {
-  const found = new Map<number, Lone[]>();
-  for (const lone of keys) {
-    const list = found.get(lone.db);
-    if (list === undefined) found.set(lone.db, [lone]);
-    else list.push(lone);
-  }
-  return found;
 }
 
 function nameOf({ db, key }: Lone): string {

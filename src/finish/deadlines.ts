@@ -18,18 +18,14 @@ import { bufferOf, buffersOf, listOf } from '../verify/values/pair.ts';
 import type { Argument } from '../wire/connection.ts';
 import { type Reply, ReplyError } from '../wire/replies.ts';
 import { FieldDeadlines } from './field-deadlines.ts';
+import type { Lone } from './lone.ts';
 import { MARK_QUESTION, type WriteMark, writeMark } from './writes.ts';
 
 const BATCH_KEYS = 512;
-export const LONE_KEYS_MAX = 50_000;
+const LONE_KEYS_MAX = 50_000;
 const LONE_BYTES_MAX = 8 * 1024 ** 2;
 /** Deadlines that are computed from PTTL and TIME may be off by so much. */
 const COMPUTED_MS = 3;
-
-export interface Lone {
-  readonly db: number;
-  readonly key: Buffer;
-}
 
 export interface DeadlineCounts {
   /** Keys of the target, without lanegate's own; SCAN may show one twice. */
