@@ -11,6 +11,7 @@ export const VERBS = [
   'check',
   'explain',
   'verify',
+  'finish',
   'relane',
   'reset',
   'pika-binlog',
@@ -104,6 +105,18 @@ export const verbs: Readonly<Record<Verb, VerbFacts>> = {
     notes: [
       'Both servers are only read. The least that a user needs on either: ~* +@read +info +select',
       'Exit code: 0 equal, 1 differences or failure, 2 usage. Values are never printed.',
+    ],
+  },
+  finish: {
+    ...NO_OPERANDS,
+    summary: 'the end of a migration: wait for all of it, put the true deadlines back, say what to switch',
+    required: ['source', 'target'],
+    example: `lanegate finish --source redis://src ${TARGET} ${QUEUE} --freeze --verify`,
+    notes: [
+      'Run it while the workers run. It may be cut short and repeated; repeat it if the source was written to afterwards.',
+      'At the source its user needs ~* +@read +info +select, for --freeze +client|pause +client|unpause as well; at the',
+      'target +pexpireat +persist besides.',
+      'Exit code: 0 done and both sides agree, 1 not done or not equal, 2 usage.',
     ],
   },
   relane: {

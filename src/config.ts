@@ -10,7 +10,18 @@ import type { Endpoint, EndpointSecrets } from './runtime/endpoint.ts';
 
 const APPLY = ['run', 'worker'] as const;
 const CLASSIFY = ['run', 'worker', 'check', 'explain'] as const;
-const STATE = ['run', 'board', 'status', 'lane', 'errors', 'check', 'verify', 'relane', 'reset'] as const;
+const STATE = [
+  'run',
+  'board',
+  'status',
+  'lane',
+  'errors',
+  'check',
+  'verify',
+  'finish',
+  'relane',
+  'reset',
+] as const;
 const PIPELINE = [...STATE, 'worker'] as const;
 const ANY_SIZE = 1024 ** 4;
 const DAY_MS = 86_400_000;
@@ -310,7 +321,7 @@ export const options = z.object({
   json: option(toggle().default(false), {
     description: 'print JSON',
     everyday: true,
-    commands: ['status', 'lane', 'errors', 'check', 'explain', 'pika-binlog', 'verify', 'demo'],
+    commands: ['status', 'lane', 'errors', 'check', 'explain', 'pika-binlog', 'verify', 'finish', 'demo'],
   }),
   watch: option(toggle().default(false), {
     description: 'draw it again every second',
@@ -324,9 +335,9 @@ export const options = z.object({
   }),
   timeout: option(duration('s', 1, 30 * 86_400).default(60), {
     placeholder: 'SECONDS',
-    description: 'how long --wait, relane or --at-barrier waits',
+    description: 'how long --wait, --at-barrier, relane, or each step of finish waits',
     everyday: true,
-    commands: ['status', 'verify', 'relane'],
+    commands: ['status', 'verify', 'finish', 'relane'],
   }),
   values: option(toggle().default(false), {
     description: 'show the arguments of commands, not only their names and keys',
@@ -336,7 +347,7 @@ export const options = z.object({
   yes: option(toggle().default(false), {
     description: 'do not ask',
     everyday: true,
-    commands: ['reset'],
+    commands: ['reset', 'finish'],
     given: 'flag-only',
   }),
   seq: option(integer(0, Number.MAX_SAFE_INTEGER).optional(), {
@@ -397,6 +408,21 @@ export const options = z.object({
     description: 'hold the pipeline (--name, --queue) at one seq meanwhile',
     everyday: true,
     commands: ['verify'],
+  }),
+  freeze: option(toggle().default(false), {
+    description: 'hold the writes at the source meanwhile (CLIENT PAUSE WRITE)',
+    everyday: true,
+    commands: ['finish'],
+  }),
+  verify: option(toggle().default(false), {
+    description: 'compare both sides key by key at the end',
+    everyday: true,
+    commands: ['finish'],
+  }),
+  removeKeys: option(toggle().default(false), {
+    description: "remove the pipeline's keys from the target, once no worker runs",
+    everyday: true,
+    commands: ['finish'],
   }),
   serve: option(toggle().default(false), {
     description: 'go on with live traffic and the board until Ctrl-C',

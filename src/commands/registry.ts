@@ -13,6 +13,7 @@ export const commands: Readonly<Record<Verb, () => Promise<Command>>> = {
   check: async () => (await import('./check.ts')).check,
   explain: async () => (await import('./explain.ts')).explain,
   verify: async () => (await import('./verify.ts')).verify,
+  finish: async () => (await import('./finish.ts')).finish,
   relane: async () => (await import('./relane.ts')).relane,
   reset: async () => (await import('./reset.ts')).reset,
   'pika-binlog': async () => (await import('./pika-binlog.ts')).pikaBinlog,

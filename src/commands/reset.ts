@@ -48,7 +48,7 @@ export async function reset(context: CommandContext): Promise<number> {
       return 0;
     }
     stdout.write(`${lines.join('\n')}\n`);
-    if (!config.yes && !(await confirmed(context))) {
+    if (!config.yes && !(await confirmed(context, 'reset'))) {
       stderr.write('lanegate reset: nothing was removed\n');
       return 1;
     }
@@ -158,9 +158,13 @@ function kindsOf(keys: readonly string[]): Map<string, number> {
   return kinds;
 }
 
-async function confirmed({ config, stdin, stderr, signal }: CommandContext): Promise<boolean> {
+/** Asks on a terminal for the pipeline's name. */
+export async function confirmed(
+  { config, stdin, stderr, signal }: CommandContext,
+  verb: string,
+): Promise<boolean> {
   if ((stdin as { isTTY?: boolean }).isTTY !== true) {
-    stderr.write('lanegate reset: asks on a terminal; elsewhere give --yes\n');
+    stderr.write(`lanegate ${verb}: asks on a terminal; elsewhere give --yes\n`);
     return false;
   }
   const terminal = createInterface({ input: stdin, output: stderr });

@@ -42,10 +42,12 @@ function endpointsOf({ config }: CommandContext): { source: Endpoint; target: En
   return { source: parseEndpoint('--source', source, config.sourceSecrets), target };
 }
 
-async function compareServers(
+/** `pardon` as in VerifyOptions. */
+export async function compareServers(
   { config, stderr, log, signal }: CommandContext,
   source: Endpoint,
   target: Endpoint,
+  pardon?: (db: number, key: Buffer) => boolean,
 ): Promise<VerifyResult> {
   const verification = new Verification({
     source,
@@ -55,6 +57,7 @@ async function compareServers(
     ttl: { toleranceMs: config.ttlTolerance * 1000, graceMs: config.ttlGrace * 1000 },
     pauseMs: PAUSE_MS,
     patienceMs: PATIENCE_MS,
+    ...(pardon === undefined ? {} : { pardon }),
     signal,
     onTrouble: (side, what) => log.warn({ side }, `verify waits: ${what}`),
   });

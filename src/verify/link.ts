@@ -33,6 +33,9 @@ export interface LinkOptions {
   /** How long one question is asked again while the server is away. */
   readonly patienceMs: number;
   readonly onTrouble?: (what: string) => void;
+  /** What the connection is called, and the least that its user needs; those of verify without. */
+  readonly name?: string;
+  readonly rights?: string;
 }
 
 /** What a server can be asked. */
@@ -199,7 +202,7 @@ export class Link {
     const connection = await Connection.open(
       { ...endpoint, db: 0 },
       {
-        name: 'lanegate:verify',
+        name: this.#options.name ?? 'lanegate:verify',
         connectTimeoutMs: CONNECT_MS_MAX,
         replyTimeoutMs: REPLY_MS_MAX,
         maxReplyBytes: REPLY_BYTES_MAX,
@@ -224,11 +227,11 @@ export class Link {
   }
 
   #refused(error: ReplyError): StopError {
-    const { side, endpoint } = this.#options;
+    const { side, endpoint, rights = RIGHTS } = this.#options;
     return new StopError(error.code, `the ${side} ${endpoint.display} refuses: ${safeMessage(error)}`, {
       hint:
         error.code === 'NOPERM'
-          ? `the least that its user needs: ${RIGHTS}`
+          ? `the least that its user needs: ${rights}`
           : `set LANEGATE_${side.toUpperCase()}_PASSWORD, or --${side}-password-file`,
       cause: error,
     });

@@ -42,6 +42,8 @@ export interface VerifyOptions {
   readonly patienceMs: number;
   /** Keys to look at again that are remembered at most. */
   readonly candidatesMax?: number;
+  /** Keys of the target that the source need not have: their time has come there. */
+  readonly pardon?: (db: number, key: Buffer) => boolean;
   readonly signal: AbortSignal;
   readonly onTrouble?: (side: 'source' | 'target', what: string) => void;
 }
@@ -165,7 +167,8 @@ export class Verification {
 
   #findExtra(db: number, pair: { source: Link; target: Link }): Work {
     return async (keys, counts) => {
-      const lacking = await lackingAt(pair, keys);
+      const { pardon } = this.#options;
+      const lacking = (await lackingAt(pair, keys)).filter((key) => pardon?.(db, key) !== true);
       counts.compared += lacking.length;
       await this.#lookAt(
         lacking.map((key) => ({ db, key, kind: 'extra', detail: '' })),
