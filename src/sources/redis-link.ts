@@ -9,14 +9,14 @@
 // position in a snapshot is good as long as its spool is here and whole; else there is another full sync.
 
 import { join } from 'node:path';
-import { RespScanner } from '../binlog/resp.ts';
 import { RdbError } from '../rdb/rdb-error.ts';
 import type { RestoreRules } from '../rdb/rdb-log.ts';
 import type { Endpoint } from '../runtime/endpoint.ts';
 import { AbortedError, StopError } from '../runtime/errors.ts';
-import { type AttachOptions, attachAnew, attachAt } from './redis-link/attach.ts';
+import { type Attached, type AttachOptions, attachAnew, attachAt } from './redis-link/attach.ts';
 import { SourceControl } from './redis-link/control.ts';
 import { CommandCutter } from './redis-link/cutter.ts';
+import { placeInside } from './redis-link/inside.ts';
 import type { Link } from './redis-link/link.ts';
 import { placeOfNow } from './redis-link/now.ts';
 import {
@@ -30,7 +30,7 @@ import {
   type StreamPlace,
   WANTED,
 } from './redis-link/position.ts';
-import { readSnapshot, type SnapshotEntry } from './redis-link/snapshot-entries.ts';
+import { readSnapshot } from './redis-link/snapshot-entries.ts';
 import { SnapshotFile } from './redis-link/snapshot-file.ts';
 import { Spool } from './redis-link/spool.ts';
 import {
@@ -49,6 +49,7 @@ const MEMORY_BYTES_MAX = 16 * 1024 * 1024;
 const SPOOL_BYTES_MAX = 16 * 1024 ** 3;
 const TRANSACTION_BYTES_MAX = 64 * 1024 * 1024;
 const SILENCE_MS_MAX = 60_000;
+const TELL_MS = 1_000;
 /** A link that nobody reads from ends after this: another process may have taken over. */
 const LINGER_MS = 30_000;
 
@@ -67,6 +68,8 @@ export interface RedisLinkOptions {
   readonly memoryBytesMax?: number | undefined;
   readonly transactionBytesMax?: number | undefined;
   readonly chunkBytes?: number | undefined;
+  /** How often the source is told what is acknowledged. */
+  readonly tellMs?: number | undefined;
   /** Silence of the source after which the link is given up. */
   readonly silenceMsMax?: number | undefined;
   /** The port that the source shows for this replica; 0 for none. */
@@ -85,6 +88,10 @@ export class RedisLinkSource implements Source {
   readonly #control: SourceControl;
   #link: Link | undefined;
   #linger: NodeJS.Timeout | undefined;
+  /** The log that the link has begun, until it is read: whoever asks for the same place again is told the same. */
+  #offer: { readonly instead: Position; readonly replaced: LogReplaced } | undefined;
+  /** The link whose leftovers are removed. */
+  #tidied: Link | undefined;
   #isReading = false;
   #wasRead = false;
   #acknowledged: StreamPlace | undefined;
@@ -101,6 +108,7 @@ export class RedisLinkSource implements Source {
       spoolBytesMax: options.spoolBytesMax ?? SPOOL_BYTES_MAX,
       memoryBytesMax: options.memoryBytesMax ?? MEMORY_BYTES_MAX,
       silenceMsMax: options.silenceMsMax ?? SILENCE_MS_MAX,
+      tellMs: options.tellMs ?? TELL_MS,
       announcePort: options.announcePort ?? 0,
       onNotice: (text) => this.#notice(text),
     };
@@ -135,7 +143,8 @@ export class RedisLinkSource implements Source {
     this.#isReading = true;
     clearTimeout(this.#linger);
     try {
-      const link = await this.#linkTo(place, signal);
+      const link = await this.#linkTo(position, signal);
+      this.#offer = undefined;
       let at: { readonly offset: number; readonly db: number };
       if (place.kind === 'snapshot') {
         yield* this.#readSnapshot(link, place, signal);
@@ -155,17 +164,7 @@ export class RedisLinkSource implements Source {
   }
 
   positionInside(entry: Entry, taken: number): Position {
-    const { start } = entry as Partial<SnapshotEntry>;
-    if (start !== undefined) return insideSnapshot(start, taken);
-    const end = parsePlace(entry.position) as StreamPlace;
-    const scanner = new RespScanner();
-    scanner.reset(entry.resp);
-    let { db } = entry;
-    for (let i = 0; i < taken && scanner.next(); i++) {
-      if (scanner.argc === 2 && scanner.arg(0).toString('latin1').toUpperCase() === 'SELECT')
-        db = Number(scanner.arg(1).toString('latin1'));
-    }
-    return formatStream({ replid: end.replid, offset: end.offset - entry.resp.length + scanner.end }, db);
+    return placeInside(entry, taken);
   }
 
   async acknowledge(position: Position): Promise<void> {
@@ -216,7 +215,7 @@ export class RedisLinkSource implements Source {
       totalBytes: parts?.snapshot?.totalBytes,
       loadedBytes: this.#loadedBytes,
       keys: this.#keys,
-      spooledBytes: parts?.spool?.bytes ?? 0,
+      spooledBytes: this.#link?.spool?.bytes ?? 0,
     };
   }
 
@@ -236,40 +235,50 @@ export class RedisLinkSource implements Source {
   }
 
   /** @throws LogReplaced when another log begins instead */
-  async #linkTo(place: Place, signal: AbortSignal): Promise<Link> {
+  async #linkTo(position: Position, signal: AbortSignal): Promise<Link> {
     if (this.#closed) throw new AbortedError('the source is closed');
+    const place = parsePlace(position);
     const open = this.#link;
-    if (open !== undefined && open.failure === undefined && fits(open, place)) return open;
+    if (open !== undefined && open.failure === undefined) {
+      if (fits(open, place)) return open;
+      if (this.#offer?.instead === position) throw this.#offer.replaced;
+    }
     await this.#drop();
-    if (place.kind === 'wanted') {
-      throw await this.#begin(await attachAnew(this.#attaching, signal), 'a full sync begins');
-    }
-    const { spoolRoot, spoolBytesMax } = this.#attaching;
-    let whole: { readonly spool: Spool; readonly file: SnapshotFile } | undefined;
-    if (place.kind === 'snapshot') {
-      const spool = await Spool.find(spoolRoot, place.spool, spoolBytesMax);
-      const file = spool && (await SnapshotFile.complete(spool));
-      if (spool === undefined || file === undefined) {
-        const why = `the snapshot ${place.spool} was not received to its end, or is not on this machine: another full sync begins`;
-        throw await this.#begin(await attachAnew(this.#attaching, signal), why);
-      }
-      whole = { spool, file };
-    }
-    const { link, replaced } = await attachAt(this.#attaching, place, whole, signal);
-    if (replaced !== undefined) throw await this.#begin(link, replaced);
+    const isItsOwn = place.kind === 'snapshot' && open?.spool?.id === place.spool;
+    if (isItsOwn && open?.failure instanceof StopError) throw open.failure;
+    // Asked for before a full sync can begin: a target that does not answer must not cost the source a snapshot each time.
+    const rules = await this.#options.restoreRules();
+    const { link, replaced } = await this.#attach(place, signal);
     this.#link = link;
-    await this.#passOn();
-    return link;
+    if (replaced === undefined) {
+      await this.#passOn();
+      return link;
+    }
+    this.#offer = { instead: position, replaced: this.#begin(link, rules, replaced) };
+    throw this.#offer.replaced;
+  }
+
+  async #attach(place: Place, signal: AbortSignal): Promise<Attached> {
+    const anew = async (replaced: string) => ({ link: await attachAnew(this.#attaching, signal), replaced });
+    if (place.kind === 'wanted') return anew('a full sync begins');
+    if (place.kind === 'stream') return attachAt(this.#attaching, place, undefined, signal);
+    const { spoolRoot, spoolBytesMax } = this.#attaching;
+    const spool = await Spool.find(spoolRoot, place.spool, spoolBytesMax);
+    const file = spool && (await SnapshotFile.complete(spool));
+    if (spool !== undefined && file !== undefined)
+      return attachAt(this.#attaching, place, { spool, file }, signal);
+    return anew(
+      `the snapshot ${place.spool} was not received to its end, or is not on this machine: another full sync begins`,
+    );
   }
 
   /** The link's log takes the place of the one that was asked for. */
-  async #begin(link: Link, reason: string): Promise<LogReplaced> {
-    this.#link = link;
+  #begin(link: Link, rules: RestoreRules, reason: string): LogReplaced {
+    this.#acknowledged = undefined;
     this.#loadedBytes = 0;
     this.#keys = 0;
     const { spool, start } = link.parts;
     if (spool === undefined) throw new Error('a full sync without a spool');
-    const rules = await this.#options.restoreRules();
     const position = formatSnapshot({ ...start, ...rules, spool: spool.id, at: 'start', taken: 0 });
     this.#notice(reason);
     return new LogReplaced(position, reason);
@@ -345,12 +354,16 @@ export class RedisLinkSource implements Source {
   async #passOn(): Promise<void> {
     const [link, place] = [this.#link, this.#acknowledged];
     if (link === undefined || place === undefined || !link.knows(place)) return;
-    const { stream, spool } = link.parts;
     // In the snapshot phase of this link an older log may still be acknowledged.
     if (place.offset < link.parts.start.offset) return;
     link.acknowledge(place.offset);
-    await stream.release(place.offset);
-    await spool?.removeSnapshot();
+    await link.parts.stream.release(place.offset);
+    if (this.#tidied === link) return;
+    // From here on the link needs no snapshot, and nobody needs what earlier links left.
+    this.#tidied = link;
+    await link.spool?.removeSnapshot();
+    const { spoolRoot } = this.#attaching;
+    await Spool.removeOlderThan(spoolRoot, link.spool?.id ?? Spool.idAt(link.openedAtMs));
   }
 
   async #drop(): Promise<void> {
@@ -379,10 +392,6 @@ function fits(link: Link, place: Place): boolean {
   const { spool, snapshot, stream } = link.parts;
   if (place.kind === 'snapshot' && (spool?.id !== place.spool || snapshot === undefined)) return false;
   return link.knows(place) && stream.seek(place.offset);
-}
-
-function insideSnapshot(start: Position, taken: number): Position {
-  return formatSnapshot({ ...(parsePlace(start) as SnapshotPlace), taken });
 }
 
 /** A spool's id begins with the time. */

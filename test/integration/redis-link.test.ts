@@ -1,4 +1,4 @@
-import { mkdtemp, rm } from 'node:fs/promises';
+import { mkdtemp, readdir, readFile, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { expect, test } from 'vitest';
@@ -6,7 +6,7 @@ import { RespScanner } from '../../src/binlog/resp.ts';
 import { parseEndpoint } from '../../src/runtime/endpoint.ts';
 import type { StopError } from '../../src/runtime/errors.ts';
 import { type RedisLinkOptions, RedisLinkSource } from '../../src/sources/redis-link.ts';
-import type { Entry, Source } from '../../src/sources/source.ts';
+import type { Entry, LogReplaced, Source } from '../../src/sources/source.ts';
 import { until } from '../support/faults.ts';
 import { Follower } from '../support/follower.ts';
 import { FaultyProxy } from '../support/proxy.ts';
@@ -259,10 +259,12 @@ test('a restart in the snapshot needs no more of the source than what was not sp
   );
   await writes.stop();
   const offset = await offsetOf(scene.source);
-  await until('everything is here', async () => {
-    const [, , , at] = (await first.head()).position.split(/[:~]/);
-    return at === undefined && Number((await first.head()).position.split(':')[1]) >= offset;
-  });
+  const last = before.position
+    .split(':')
+    .slice(2, 3)
+    .concat(String(offset - 1), '0')
+    .join(':');
+  await until('everything is here', async () => (await first.timeBehind(last)) !== undefined);
   await first.close();
   const after = scene.follow(scene.open(), before.position);
   await scene.equal(after);
@@ -282,6 +284,24 @@ test('a snapshot whose spool is gone is asked for again', async () => {
   await scene.equal(after);
   expect(after.replaced).toHaveLength(1);
   expect(after.replaced[0]?.message).toContain('not on this machine');
+});
+
+test('a spooled snapshot that was damaged stops, and is asked for again when it is resumed', async () => {
+  await using scene = await Scene.create();
+  await fill(scene.source, 4);
+  const first = scene.open();
+  const before = scene.follow(first, 'wanted', inSnapshot);
+  await before.ended;
+  await until('the snapshot is whole', () => first.progress()?.phase === 'streaming');
+  await first.close();
+  const spool = join(scene.dataDir, 'spool', 'test', before.position.split(':')[1] as string, 'snapshot.rdb');
+  const bytes = await readFile(spool);
+  bytes[bytes.length - 500] = (bytes.at(-500) ?? 0) ^ 1;
+  await writeFile(spool, bytes);
+  const after = scene.follow(scene.open(), before.position);
+  await scene.equal(after);
+  expect(after.troubles.map((trouble) => (trouble as StopError).code)).toEqual(['SNAPSHOT_MALFORMED']);
+  expect(after.replaced).toHaveLength(1);
 });
 
 test('a snapshot that was cut off is asked for again', async () => {
@@ -313,6 +333,12 @@ test('a position that the backlog does not reach is replaced by a full sync, wit
   expect(follower.replaced).toHaveLength(2);
   expect(follower.replaced[1]?.message).toMatch(/backlog does not reach/);
   expect(scene.notices.join()).toMatch(/backlog does not reach/);
+  await until('nothing is left of the first', async () => {
+    const spools = await readdir(join(scene.dataDir, 'spool', 'test'));
+    if (spools.length !== 1) return false;
+    const files = await readdir(join(scene.dataDir, 'spool', 'test', spools[0] as string));
+    return !files.includes('snapshot.rdb');
+  });
 });
 
 test('a source that starts anew without its history is followed by a full sync', async () => {
@@ -385,7 +411,10 @@ test('a replica whose master selected a database before the snapshot is followed
   const now = await scene.open(replica.url).resolve('now');
   expect(now.position).toMatch(/^[0-9a-f]{40}:\d+:5$/);
   await until('the snapshot is loaded', () => inStream(snapshot.position));
+  expect(snapshot.positions.find(inStream)).toMatch(/:5$/);
   await redis.set('behind', '1');
+  const end = await offsetOf(scene.source);
+  await until('the replica has it', async () => (await offsetOf(replica)) >= end);
   await scene.equal(snapshot, replica);
 });
 
@@ -417,22 +446,35 @@ test.each([
   await expect(read.next()).rejects.toThrow(new RegExp(`^${code}`));
 });
 
-test('WAIT is answered with what is acknowledged', async () => {
+test('WAIT is answered at once with what is acknowledged', async () => {
   await using scene = await Scene.create();
-  const source = scene.open();
+  // What follows is told because the source asks for it.
+  const source = scene.open(undefined, { tellMs: 3_600_000 });
   const redis = scene.source.client();
   await redis.set('first', '1');
-  const gate = latch();
   const follower = scene.follow(source);
   await until('the stream is reached', () => inStream(follower.position));
   await redis.set('second', '1');
-  expect(await redis.wait(1, 10_000)).toBe(1);
-  follower.hold(gate.wait);
+  await caughtUp(follower, scene.source);
+  expect(await redis.wait(1, 20_000)).toBe(1);
+  const gate = latch();
+  await follower.pauseAt(gate.wait);
   await redis.set('third', '1');
-  expect(await redis.wait(1, 1_500)).toBe(0);
+  // The first question may travel with the command itself; at the second it has arrived for certain.
+  for (let i = 0; i < 2; i++) expect(await redis.wait(1, 500)).toBe(0);
   gate.open();
-  expect(await redis.wait(1, 10_000)).toBe(1);
-  await scene.equal(follower);
+  await caughtUp(follower, scene.source);
+  expect(await redis.wait(1, 20_000)).toBe(1);
+});
+
+test('a caller who could not make the new log durable is told of it again', async () => {
+  await using scene = await Scene.create();
+  await fill(scene.source, 1);
+  const source = scene.open();
+  const position = await replacedBy(source);
+  expect(await replacedBy(source)).toBe(position);
+  expect(await scene.source.client().info('stats')).toMatch(/^sync_full:1\r$/m);
+  await scene.equal(scene.follow(source, position));
 });
 
 test('nothing is acknowledged that was not applied', async () => {
@@ -451,6 +493,7 @@ test('nothing is acknowledged that was not applied', async () => {
     const offset = await offsetOf(scene.source);
     return (await source.timeBehind(`${'0'.repeat(40)}:${offset - 100}:0`)) !== undefined;
   });
+  expect(await scene.source.client().wait(1, 500)).toBe(0);
   expect(await acknowledged()).toBeLessThanOrEqual(applied);
   gate.open();
   await scene.equal(follower);
@@ -492,6 +535,65 @@ test.each(['yes', 'no'])(
     );
   },
 );
+
+test('a data set larger than the memory that may be used passes through', async () => {
+  await using scene = await Scene.create(['--rdbcompression', 'no']);
+  await scene.source.client().call('DEBUG', 'POPULATE', 400_000, 'key', 1_000);
+  const source = scene.open();
+  const before = process.memoryUsage().rss;
+  let peak = before;
+  const { signal, done } = ends();
+  const start = await replacedBy(source);
+  let [keys, bytes] = [0, 0];
+  for await (const entries of source.read(start, signal)) {
+    for (const { resp } of entries) bytes += resp.length;
+    keys = source.progress()?.keys ?? 0;
+    peak = Math.max(peak, process.memoryUsage().rss);
+    if (inStream((entries.at(-1) as Entry).position)) done();
+  }
+  expect(keys).toBe(400_000);
+  expect(bytes).toBeGreaterThan(400_000_000);
+  expect(peak - before).toBeLessThan(bytes / 3);
+}, 120_000);
+
+test('a source that becomes a replica for a moment and back is followed on', async () => {
+  await using scene = await Scene.create(['--repl-backlog-size', '64mb']);
+  await using proxy = await FaultyProxy.start(scene.source.port);
+  const redis = scene.source.client();
+  const follower = scene.follow(scene.open(proxy.url));
+  await fill(scene.source, 1);
+  await until('the stream is reached', () => inStream(follower.position));
+  const before = follower.position.split(':')[0];
+  await redis.replicaof('127.0.0.1', 1);
+  proxy.cutAll();
+  await until('the link is refused', () =>
+    follower.troubles.some((trouble) => /^ReplyError: NOMASTERLINK/.test(String(trouble))),
+  );
+  await redis.call('REPLICAOF', 'NO', 'ONE');
+  await fill(scene.source, 1);
+  await scene.equal(follower);
+  expect(follower.position.split(':')[0]).not.toBe(before);
+  expect(follower.replaced).toHaveLength(1);
+});
+
+test('a process that was thought dead spoils nothing of its successor', async () => {
+  await using scene = await Scene.create(['--repl-backlog-size', '64mb']);
+  await fill(scene.source, 4);
+  const zombie = scene.open();
+  const before = scene.follow(zombie, 'wanted', inSnapshot);
+  const writes = traffic(scene.source);
+  await before.ended;
+  await until('the snapshot is whole', () => zombie.progress()?.phase === 'streaming');
+  const after = scene.follow(scene.open(), before.position);
+  await until('the stream is reached', () => inStream(after.position));
+  // The zombie reads where it stood, on the same spool, while its successor goes on.
+  const entries = await take(zombie, before.position, (list) => inStream((list.at(-1) as Entry).position));
+  expect(entries.length).toBeGreaterThan(0);
+  await writes.stop();
+  await scene.equal(after);
+  expect(after.troubles).toEqual([]);
+  expect(after.replaced).toEqual([]);
+});
 
 test('now is a place behind which the stream is read without a snapshot', async () => {
   await using scene = await Scene.create();
@@ -546,6 +648,21 @@ test('every place inside an entry is a place to go on from', async () => {
     expect(commands.slice(0, list.length - i)).toEqual(list.slice(i).map(({ command }) => command));
   }
 });
+
+function ends(): { signal: AbortSignal; done: () => void } {
+  const abort = new AbortController();
+  return { signal: abort.signal, done: () => abort.abort() };
+}
+
+/** Where the log begins that takes the place of none. */
+async function replacedBy(source: Source): Promise<string> {
+  const read = source.read('wanted', new AbortController().signal)[Symbol.asyncIterator]();
+  const error = await read.next().then(
+    () => undefined,
+    (thrown: unknown) => thrown,
+  );
+  return (error as LogReplaced).position;
+}
 
 interface DbCommand {
   readonly db: number;

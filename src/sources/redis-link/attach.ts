@@ -19,6 +19,7 @@ export interface AttachOptions {
   readonly spoolBytesMax: number;
   readonly memoryBytesMax: number;
   readonly silenceMsMax: number;
+  readonly tellMs: number;
   readonly announcePort: number;
   readonly onNotice: (text: string) => void;
 }
@@ -101,7 +102,7 @@ async function ask(options: AttachOptions, from: Point | undefined, signal: Abor
 
 async function receiveAll(options: AttachOptions, { socket, stop }: Answered, at: Point): Promise<Link> {
   try {
-    const { spoolRoot, spoolBytesMax, memoryBytesMax, onNotice } = options;
+    const { spoolRoot, spoolBytesMax, memoryBytesMax, tellMs, onNotice } = options;
     const spool = await Spool.create(spoolRoot, spoolBytesMax);
     const snapshot = await SnapshotFile.begin(spool, onNotice);
     const stream = new StreamLog({
@@ -113,7 +114,7 @@ async function receiveAll(options: AttachOptions, { socket, stop }: Answered, at
       memoryBytesMax,
       onNotice,
     });
-    return new Link({ socket, stop, start: at, before: undefined, spool, snapshot, stream });
+    return new Link({ socket, stop, tellMs, start: at, before: undefined, spool, snapshot, stream });
   } catch (error) {
     socket.close();
     throw error;
@@ -145,6 +146,7 @@ function goOn(
   return new Link({
     socket,
     stop,
+    tellMs: options.tellMs,
     start: { replid, offset: from.offset },
     before: replid === from.replid ? undefined : { replid: from.replid, offset: stream.end },
     spool,

@@ -14,7 +14,6 @@ import type { LinkSocket } from './socket.ts';
 import type { Spool } from './spool.ts';
 import type { StreamLog } from './stream-log.ts';
 
-const ACK_MS = 1_000;
 /** Its name in the source's request; an acknowledgement that nobody asked for does no harm. */
 const GETACK = Buffer.from('GETACK');
 
@@ -26,10 +25,11 @@ export interface LinkParts {
   readonly start: Point;
   /** The history that it went on from, if it has another name since. */
   readonly before: Point | undefined;
-  /** Undefined until something has to be spooled. */
+  /** Undefined where nothing had to be spooled when it began. */
   readonly spool: Spool | undefined;
   readonly snapshot: SnapshotFile | undefined;
   readonly stream: StreamLog;
+  readonly tellMs: number;
   /** Aborted, it ends the connection. */
   readonly stop: AbortController;
 }
@@ -39,6 +39,7 @@ export class Link {
   readonly #run: Promise<void>;
   #ackTimer: NodeJS.Timeout | undefined;
   #phase: LinkPhase;
+  readonly openedAtMs = Date.now();
   #acknowledged = 0;
   #failure: unknown;
 
@@ -47,6 +48,10 @@ export class Link {
     const receives = parts.snapshot !== undefined && !parts.snapshot.isComplete;
     this.#phase = receives ? 'waiting' : 'streaming';
     this.#run = this.#receive(receives).catch((error: unknown) => this.#fail(error));
+  }
+
+  get spool(): Spool | undefined {
+    return this.parts.spool ?? this.parts.stream.spool;
   }
 
   get phase(): LinkPhase {
@@ -77,6 +82,8 @@ export class Link {
     await this.#run;
     await stream.close();
     await snapshot?.close();
+    // Half a snapshot serves nobody.
+    if (snapshot?.isComplete === false) await this.parts.spool?.remove();
   }
 
   async #receive(snapshotFirst: boolean): Promise<void> {
@@ -88,7 +95,7 @@ export class Link {
       this.#phase = 'streaming';
     }
     this.#tell();
-    this.#ackTimer = setInterval(() => this.#tell(), ACK_MS);
+    this.#ackTimer = setInterval(() => this.#tell(), this.parts.tellMs);
     for (;;) {
       const bytes = await socket.read();
       if (bytes.includes(GETACK)) this.#tell();

@@ -33,7 +33,7 @@ export class Spool {
   }
 
   static async create(root: string, bytesMax: number): Promise<Spool> {
-    const id = `${Date.now().toString(36).padStart(9, '0')}-${randomBytes(8).toString('hex')}`;
+    const id = `${Spool.idAt(Date.now())}-${randomBytes(8).toString('hex')}`;
     await mkdir(join(root, id), { recursive: true, mode: 0o700 });
     await syncDirectory(root);
     return new Spool(root, id, bytesMax, 0);
@@ -104,11 +104,20 @@ export class Spool {
     this.account(-bytes);
   }
 
-  /** What earlier full syncs left: a newer one may be another process's that has yet to begin. */
-  async removeOlder(): Promise<void> {
-    const ids = await Spool.list(this.#root);
-    const older = ids.filter((id) => id < this.id);
-    await Promise.all(older.map((id) => rm(join(this.#root, id), { recursive: true, force: true })));
+  /** What earlier links left: a newer one may be another process's that has yet to begin. */
+  removeOlder(): Promise<void> {
+    return Spool.removeOlderThan(this.#root, this.id);
+  }
+
+  static async removeOlderThan(root: string, id: string): Promise<void> {
+    const ids = await Spool.list(root);
+    const older = ids.filter((one) => one < id);
+    await Promise.all(older.map((one) => rm(join(root, one), { recursive: true, force: true })));
+  }
+
+  /** As ids begin that are made now. */
+  static idAt(timeMs: number): string {
+    return timeMs.toString(36).padStart(9, '0');
   }
 
   async remove(): Promise<void> {

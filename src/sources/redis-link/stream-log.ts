@@ -75,6 +75,11 @@ export class StreamLog {
     return this.#end;
   }
 
+  /** Undefined while nothing had to be spooled. */
+  get spool(): Spool | undefined {
+    return this.#spool;
+  }
+
   get isFull(): boolean {
     return this.#memoryBytes >= this.#options.memoryBytesMax + FLUSH_BYTES;
   }
@@ -164,6 +169,7 @@ export class StreamLog {
     this.#stop.abort();
     this.#spool?.freed.ring();
     await this.#flushes?.catch(() => {});
+    if (this.#keepAll) await this.#flushRest().catch(() => {});
     if (this.#writing !== undefined) await this.#writing.sync().catch(() => {});
     await Promise.all(this.#files.map((file) => file.close()));
   }
@@ -220,21 +226,39 @@ export class StreamLog {
   async #flush(): Promise<void> {
     this.#spool ??= await this.#options.spool();
     while (this.#flushIsDue()) {
-      const batch: Buffer[] = [];
-      let bytes = 0;
-      let start = this.#end;
-      for (const piece of this.#pieces) {
-        if (piece.start < this.#flushed) continue;
-        start = Math.min(start, piece.start);
-        batch.push(piece.bytes);
-        bytes += piece.bytes.length;
-        if (bytes >= FLUSH_BYTES) break;
-      }
+      const { start, buffers, bytes } = this.#batch();
       if (!(await this.#hasRoom(this.#spool, bytes))) continue;
-      if (!(await this.#append(this.#spool, start, batch, bytes))) continue;
+      if (!(await this.#append(this.#spool, start, buffers, bytes))) continue;
       this.#flushed = Math.max(this.#flushed, start + bytes);
       this.#trim();
     }
+  }
+
+  /** A clean end leaves its successor everything that was received, if there is room. */
+  async #flushRest(): Promise<void> {
+    this.#spool ??= await this.#options.spool();
+    while (this.#end > this.#flushed) {
+      const { start, buffers, bytes } = this.#batch();
+      if (!this.#spool.hasRoom(bytes)) return;
+      const file = await this.#fileAt(this.#spool, start);
+      await file.append(buffers, bytes);
+      this.#flushed = start + bytes;
+    }
+  }
+
+  /** What goes to the files next. */
+  #batch(): { start: number; buffers: readonly Buffer[]; bytes: number } {
+    const buffers: Buffer[] = [];
+    let bytes = 0;
+    let start = this.#end;
+    for (const piece of this.#pieces) {
+      if (piece.start < this.#flushed) continue;
+      start = Math.min(start, piece.start);
+      buffers.push(piece.bytes);
+      bytes += piece.bytes.length;
+      if (bytes >= FLUSH_BYTES) break;
+    }
+    return { start, buffers, bytes };
   }
 
   async #fileAt(spool: Spool, start: number): Promise<StreamFile> {
