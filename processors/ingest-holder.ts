@@ -163,6 +163,7 @@ export class IngestHolder {
       return end;
     } catch (error) {
       if (error instanceof LogReplaced) {
+        if (this.#options.targetData === 'keep') throw keptFrom(error);
         log.warn({ position: error.position }, `the target's data is replaced: ${error.message}`);
         await this.#replaceLog(session, started, error.position, signal);
         return 'restart';
@@ -343,6 +344,14 @@ export class IngestHolder {
     const table = CommandTable.shipped().completedBy(reply as unknown[]);
     return { fingerprint: table.fingerprint, additions: table.additions() };
   }
+}
+
+/** What was to be kept is not flushed behind the operator's back. */
+function keptFrom(error: LogReplaced): StopError {
+  const why = `${error.message}, which would remove everything from the target, and --target-data keep forbids that`;
+  return new StopError('KEEP_IMPOSSIBLE', why, {
+    hint: 'to let it: start the processes without --target-data keep, then: lanegate lane resume ingest',
+  });
 }
 
 /** Trying again does not put an option right. */
