@@ -1,7 +1,6 @@
 import { mkdtempSync, readdirSync, rmSync, statSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import type { Redis } from 'ioredis';
 import { expect } from 'vitest';
 import { coversPlace, formatStream } from '../../src/sources/redis-link/position.ts';
 import { compareServers, dumpAll } from './compare.ts';
@@ -130,13 +129,16 @@ export class LivePipeline implements AsyncDisposable {
     return Object.fromEntries(Object.entries(all).map(([name, value]) => [name, Number(value)]));
   }
 
-  /** What lies in the spools of a machine, by file name without what is random in it. */
-  spooled(machine = 'machine'): { readonly name: string; readonly bytes: number }[] {
+  /** What lies in the spools of a machine. */
+  spooled(machine = 'machine'): { readonly name: string; readonly path: string; readonly bytes: number }[] {
     const root = join(this.dir, machine, 'spool', NAME);
     try {
       return readdirSync(root, { recursive: true, withFileTypes: true })
         .filter((entry) => entry.isFile())
-        .map(({ parentPath, name }) => ({ name, bytes: statSync(join(parentPath, name)).size }));
+        .map(({ parentPath, name }) => {
+          const path = join(parentPath, name);
+          return { name, path, bytes: statSync(path).size };
+        });
     } catch {
       return [];
     }
@@ -218,10 +220,13 @@ async function digests(server: RedisServer): Promise<Record<string, string>> {
       ({ key }) => !key.toString('latin1').startsWith('lanegate:'),
     );
     const found: Record<string, string> = {};
-    for (const { db, key } of keys) {
-      await redis.select(db);
-      const [digest] = (await redis.call('DEBUG', 'DIGEST-VALUE', key)) as [string];
-      found[`${db}:${key.toString('latin1')}`] = digest;
+    for (let from = 0; from < keys.length; from += 500) {
+      const some = keys.slice(from, from + 500);
+      const batch = redis.pipeline();
+      for (const { db, key } of some) batch.select(db).call('DEBUG', 'DIGEST-VALUE', key);
+      const replies = (await batch.exec()) ?? [];
+      for (const [i, { db, key }] of some.entries())
+        found[`${db}:${key.toString('latin1')}`] = String(replies[2 * i + 1]?.[1]);
     }
     return found;
   } finally {
@@ -231,9 +236,4 @@ async function digests(server: RedisServer): Promise<Record<string, string>> {
 
 export function offsetOf(position: string): number {
   return Number(position.split(':')[1]);
-}
-
-/** The source has thrown its replicas out; returns when they are gone. */
-export async function dropReplicas(redis: Redis): Promise<void> {
-  await redis.call('CLIENT', 'KILL', 'TYPE', 'replica');
 }

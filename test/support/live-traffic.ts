@@ -70,7 +70,8 @@ export class Traffic {
     while (this.#running) {
       const batch = this.#redis.pipeline();
       batch.call('SELECT', Math.floor(this.#next() * DATABASES));
-      for (let i = 0; i < BATCH; i++) for (const [name, ...args] of this.#group()) batch.call(String(name), ...args);
+      for (let i = 0; i < BATCH; i++)
+        for (const [name, ...args] of this.#group()) batch.call(String(name), ...args);
       const replies = await batch.exec().catch(() => null);
       if (replies?.some(([error]) => error === null) === true) this.#sent += BATCH;
       await delay(PAUSE_MS);
