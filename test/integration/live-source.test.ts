@@ -67,20 +67,22 @@ test('a key that the source renews outlives the applier that was stopped for lon
   await redis.set('other', '1');
   pipeline.worker();
   await until('the stream is read', () => pipeline.isStreaming());
-  const renew = () => redis.pipeline().incr('counter').pexpire('counter', 400).exec();
+  const renew = () => redis.pipeline().incr('counter').pexpire('counter', 1_000).exec();
   await renew();
   await pipeline.caughtUp();
   pipeline.workers[0]?.signal('SIGSTOP');
   for (let renewed = 0; renewed < 25; renewed++) {
     await renew();
     const left = await redis.pttl('counter');
-    await until('it is renewed again', async () => (await redis.pttl('counter')) < left - 40);
+    await until('it is renewed again', async () => (await redis.pttl('counter')) < left - 90);
   }
   pipeline.workers[0]?.signal('SIGCONT');
   await redis.rename('counter', 'renamed');
   await redis.persist('renamed');
   await pipeline.equals();
-  expect(await pipeline.target.client().get('renamed')).toBe('26');
+  const counted = await redis.get('renamed');
+  expect(Number(counted)).toBeGreaterThan(20);
+  expect(await pipeline.target.client().get('renamed')).toBe(counted);
 });
 
 test('a link that is cut at random bytes goes on where it was', async () => {
@@ -96,7 +98,7 @@ test('a link that is cut at random bytes goes on where it was', async () => {
   proxy.sliceBytes(0);
   await traffic.stop();
   await pipeline.equals();
-  expect(await pipeline.generation()).toMatch(/^2-/);
+  expect(await pipeline.generation()).toBe(2);
 });
 
 test('a backlog that was overrun is followed by a full sync', async () => {
@@ -115,7 +117,7 @@ test('a backlog that was overrun is followed by a full sync', async () => {
   );
   await pipeline.source.client().flushall();
   pipeline.workers[0]?.signal('SIGCONT');
-  await until('another log begins', async () => (await pipeline.generation()).startsWith('3-'));
+  await until('another log begins', async () => (await pipeline.generation()) === 3);
   await until('the stream is read', () => pipeline.isStreaming());
   await traffic.more(500);
   await traffic.stop();
@@ -124,19 +126,16 @@ test('a backlog that was overrun is followed by a full sync', async () => {
 });
 
 test.each([
-  ['its data and history', 'SAVE', '2-'],
-  ['nothing', 'NOSAVE', '3-'],
-])('a source that is restarted with %s is followed', async (_what, how, generation) => {
+  ['its data and history', '3600 1', 2],
+  ['nothing', '', 3],
+])('a source that is restarted with %s is followed', async (_what, save, generation) => {
   const { pipeline, proxy, traffic } = await streaming({ seed: 13 });
   await using _ = pipeline;
   await using __ = proxy;
-  await pipeline.source
-    .client()
-    .call('SHUTDOWN', how)
-    .catch(() => {});
+  await pipeline.source.client().config('SET', 'save', save);
   await pipeline.source.restart();
   await traffic.more(500);
-  await until('it is followed', async () => (await pipeline.generation()).startsWith(generation));
+  await until('it is followed', async () => (await pipeline.generation()) === generation);
   await until('the stream is read', () => pipeline.isStreaming());
   await traffic.more(200);
   await traffic.stop();
@@ -150,7 +149,7 @@ test('a source that is killed and comes back with its AOF is followed by a full 
   await pipeline.source.kill();
   await pipeline.source.restart();
   await traffic.more(500);
-  await until('another log begins', async () => (await pipeline.generation()).startsWith('3-'));
+  await until('another log begins', async () => (await pipeline.generation()) === 3);
   await traffic.stop();
   await pipeline.equals();
 });
@@ -189,7 +188,7 @@ test('a failover to its replica keeps the place', async () => {
   await more.more(500);
   await more.stop();
   await pipeline.equals(replica);
-  expect(await pipeline.generation()).toMatch(/^2-/);
+  expect(await pipeline.generation()).toBe(2);
 });
 
 test('a user who may replicate and nothing else is enough', async () => {

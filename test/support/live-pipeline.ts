@@ -113,9 +113,10 @@ export class LivePipeline implements AsyncDisposable {
     return (await this.queue.client().hget(`{lanegate-${NAME}}:journal`, 'position')) ?? '';
   }
 
-  async generation(): Promise<string> {
+  /** The number of the log in force: 1 at the start, one more with every full sync. */
+  async generation(): Promise<number> {
     const text = await this.target.client().get(`lanegate:${NAME}:identity`);
-    return text === null ? '' : (JSON.parse(text) as { generation: string }).generation;
+    return text === null ? 0 : Number.parseInt((JSON.parse(text) as { generation: string }).generation, 10);
   }
 
   /** Reason and hint of what stands still, by place. */
