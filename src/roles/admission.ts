@@ -12,7 +12,7 @@ import { safeMessage } from '../runtime/log.ts';
 import type { Source } from '../sources/source.ts';
 import { parseIdentity } from '../target/control.ts';
 import type { FencedSession } from '../target/session.ts';
-import { preflight } from './preflight.ts';
+import { keepProblem, preflight } from './preflight.ts';
 
 export interface AdmissionOptions {
   readonly from?: string | undefined;
@@ -43,18 +43,6 @@ async function checkServers(
   for (const { level, text, hint } of servers) if (level === 'warning') context.log.warn(`${text}: ${hint}`);
 }
 
-/** A snapshot replaces what the target holds: its first command is a FLUSHALL. @throws StopError */
-function refuseToKeep(source: Source, from: string | undefined): void {
-  if (source.progress === undefined || (from ?? 'beginning') !== 'beginning') return;
-  throw new StopError(
-    'KEEP_IMPOSSIBLE',
-    `a pipeline from ${source.display} begins with a full sync, which removes everything from the target first: --target-data keep cannot be honoured`,
-    {
-      hint: '--from now keeps the data and applies what the source does from now on; --target-data replace removes it',
-    },
-  );
-}
-
 /** @throws StopError, AbortedError */
 export async function admit(
   context: PipelineContext,
@@ -83,7 +71,8 @@ export async function admit(
           if (again === null) throw emptiedTarget(context.name, known);
           continue;
         }
-        if (options.targetData === 'keep') refuseToKeep(source, options.from);
+        const problem = keepProblem(source, options);
+        if (problem) throw new StopError('KEEP_IMPOSSIBLE', problem.text, { hint: problem.hint });
         // Says at once what is wrong with a position that somebody typed.
         if (options.from !== undefined) await source.resolve(options.from);
         if (options.targetData !== 'replace') await admitTarget(context, session, options.targetData);

@@ -1,5 +1,7 @@
 import { randomInt } from 'node:crypto';
+import { join } from 'node:path';
 import { expect, test } from 'vitest';
+import { lanegate } from '../support/cli.ts';
 import { until } from '../support/faults.ts';
 import { headOf, LivePipeline, offsetOf } from '../support/live-pipeline.ts';
 import { Traffic } from '../support/live-traffic.ts';
@@ -221,6 +223,9 @@ test('what the target holds: refused, replaced, and kept only where no full sync
   expect(await kept.exit()).not.toBe(0);
   expect(kept.output).toMatch(/begins with a full sync/);
   expect(kept.output).toMatch(/--from now/);
+  const check = await lanegate(['check', ...pipeline.urls, '--target-data', 'keep']);
+  expect(check.code).not.toBe(0);
+  expect(check.stdout + check.stderr).toMatch(/begins with a full sync/);
   expect(await target.keys('*')).toEqual(['old']);
 
   const now = pipeline.worker({ args: ['--target-data', 'keep', '--from', 'now'] });
@@ -243,5 +248,53 @@ test('what the target holds is replaced where that is said', async () => {
   await pipeline.source.client().set('source', '1');
   await pipeline.target.client().set('old', '1');
   pipeline.worker({ args: ['--target-data', 'replace'] });
+  await pipeline.equals();
+});
+
+test('a pipeline can be ended when it has caught up, waited for, begun anew, and removed', async () => {
+  await using pipeline = await LivePipeline.start({ args: ['--lanes', '4'] });
+  const traffic = new Traffic(pipeline.source, { seed: 20 });
+  await traffic.more(500);
+  await traffic.stop();
+  const once = pipeline.worker({ args: ['--until', 'caught-up'] });
+  expect(await once.exit(), once.output).toBe(0);
+  await pipeline.equals();
+
+  pipeline.worker();
+  await pipeline.source.client().set('more', '1');
+  const wait = await lanegate(['status', '--wait', ...pipeline.urls]);
+  expect(wait.code, wait.stderr).toBe(0);
+  expect(await pipeline.target.client().get('more')).toBe('1');
+  expect(await pipeline.generation()).toBe(2);
+  await Promise.all(pipeline.workers.map((worker) => worker.kill('SIGTERM')));
+
+  const dataDir = ['--data-dir', join(pipeline.dir, 'machine')];
+  const reset = await lanegate(['reset', '--yes', ...pipeline.urls, ...dataDir]);
+  expect(reset.code, reset.stdout + reset.stderr).toBe(0);
+  expect(await pipeline.target.client().keys('lanegate:*')).toEqual([]);
+  expect(pipeline.spooled()).toEqual([]);
+  pipeline.worker({ args: ['--target-data', 'replace'] });
+  await pipeline.equals();
+});
+
+test('values larger than what the target takes at once are there after a full sync', async () => {
+  await using pipeline = await LivePipeline.start({ targetArgs: ['--proto-max-bulk-len', '1mb'] });
+  const redis = pipeline.source.client();
+  await redis.config('SET', 'rdbcompression', 'no');
+  const value = (i: number) => Buffer.alloc(10_000, `${i},`);
+  await redis.set('string', Buffer.alloc(3_000_000, 'abcdefg'), 'EX', 10_000);
+  const batch = redis.pipeline();
+  for (let i = 0; i < 300; i++) {
+    batch
+      .rpush('list', value(i))
+      .hset('hash', `f${i}`, value(i))
+      .sadd('set', value(i))
+      .zadd('zset', i, value(i));
+    batch.xadd('stream', `${i + 1}-0`, 'f', value(i));
+  }
+  batch.xgroup('CREATE', 'stream', 'group', '0');
+  batch.xreadgroup('GROUP', 'group', 'one', 'COUNT', 20, 'STREAMS', 'stream', '>');
+  await batch.exec();
+  pipeline.worker();
   await pipeline.equals();
 });
