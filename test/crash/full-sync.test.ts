@@ -275,7 +275,7 @@ describe.concurrent('a full sync goes on', () => {
   });
 });
 
-test('a spool that is full holds the source back, says so, and goes on when there is room', async () => {
+test.concurrent('a spool that is full holds the source back, says so, and goes on when there is room', async () => {
   const spoolMax = 8 * 1024 * 1024;
   await using pipeline = await LivePipeline.start({
     args: ['--lanes', '4', '--budget-bytes', '1MiB', '--spool-max', '8MiB'],
