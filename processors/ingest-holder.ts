@@ -175,6 +175,7 @@ export class IngestHolder {
       return end;
     } catch (error) {
       if (error instanceof LogReplaced) {
+        if (this.#options.targetData === 'keep') throw keptFrom(error);
         log.warn({ position: error.position }, `the target's data is replaced: ${error.message}`);
         // The look around reads in the same session, and nothing may be read between a fence and its EXEC.
         turn.abort('restart');
@@ -389,6 +390,14 @@ export class IngestHolder {
     const table = CommandTable.shipped().completedBy(reply as unknown[]);
     return { fingerprint: table.fingerprint, additions: table.additions() };
   }
+}
+
+/** What was to be kept is not flushed behind the operator's back. */
+function keptFrom(error: LogReplaced): StopError {
+  const why = `${error.message}, which would remove everything from the target, and --target-data keep forbids that`;
+  return new StopError('KEEP_IMPOSSIBLE', why, {
+    hint: 'to let it: start the processes without --target-data keep, then: lanegate lane resume ingest',
+  });
 }
 
 /** Trying again does not put an option right. */

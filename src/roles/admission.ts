@@ -12,7 +12,7 @@ import { safeMessage } from '../runtime/log.ts';
 import type { Source } from '../sources/source.ts';
 import { parseIdentity } from '../target/control.ts';
 import type { FencedSession } from '../target/session.ts';
-import { preflight } from './preflight.ts';
+import { keepProblem, preflight } from './preflight.ts';
 
 export interface AdmissionOptions {
   readonly from?: string | undefined;
@@ -71,6 +71,8 @@ export async function admit(
           if (again === null) throw emptiedTarget(context.name, known);
           continue;
         }
+        const problem = keepProblem(source, options);
+        if (problem) throw new StopError('KEEP_IMPOSSIBLE', problem.text, { hint: problem.hint });
         // Says at once what is wrong with a position that somebody typed.
         if (options.from !== undefined) await source.resolve(options.from);
         if (options.targetData !== 'replace') await admitTarget(context, session, options.targetData);

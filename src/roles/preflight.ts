@@ -238,6 +238,19 @@ async function startFinding(options: PreflightOptions): Promise<Finding> {
   );
 }
 
+/** A snapshot replaces what the target holds: its first command is a FLUSHALL. */
+export function keepProblem(
+  source: Source | undefined,
+  start: Pick<IngestOptions, 'from' | 'targetData'>,
+): { readonly text: string; readonly hint: string } | undefined {
+  if (start.targetData !== 'keep' || source?.progress === undefined) return undefined;
+  if ((start.from ?? 'beginning') !== 'beginning') return undefined;
+  return {
+    text: `a pipeline from ${source.display} begins with a full sync, which removes everything from the target first: --target-data keep cannot be honoured`,
+    hint: '--from now keeps the data and applies what the source does from now on; --target-data replace removes it',
+  };
+}
+
 type MakeFinding = (level: Finding['level'], text: string, hint?: string) => Finding;
 
 async function firstStartFinding(options: PreflightOptions, finding: MakeFinding): Promise<Finding> {
@@ -255,6 +268,8 @@ async function firstStartFinding(options: PreflightOptions, finding: MakeFinding
       hint,
     );
   }
+  const problem = keepProblem(source, start);
+  if (problem) return finding('error', problem.text, problem.hint);
   const data = await dataOf(target);
   const other = data.keys === 0 ? undefined : await otherPipeline(target, new ControlKeys(name).prefix);
   if (data.keys === 0) return finding('ok', `a start begins pipeline "${name}" on an empty target`);

@@ -25,6 +25,8 @@ export interface CompareOptions {
   /** Keys with this prefix are left out on both sides. */
   readonly ignorePrefix?: string;
   readonly ttlToleranceMs?: number;
+  /** What the deadlines of the second are held back by. */
+  readonly graceMs?: number;
 }
 
 type Raw = Buffer | string | number | null | Error | Raw[];
@@ -52,6 +54,7 @@ export async function compareServers(
 ): Promise<Difference[]> {
   const prefix = options.ignorePrefix ?? 'lanegate:';
   const toleranceMs = options.ttlToleranceMs ?? 2_000;
+  const graceMs = options.graceMs ?? 0;
   const [left, right] = await Promise.all([dumpAll(a), dumpAll(b)]);
   const differences: Difference[] = [];
   for (const name of new Set([...left.keys(), ...right.keys()])) {
@@ -60,7 +63,7 @@ export async function compareServers(
     if (dumped === undefined) continue;
     const key = dumped.key.toString('latin1');
     if (prefix !== '' && key.startsWith(prefix)) continue;
-    const what = difference(x, y, toleranceMs);
+    const what = difference(x, y && { ...y, expiresAt: y.expiresAt && y.expiresAt - graceMs }, toleranceMs);
     if (what !== undefined) differences.push({ db: dumped.db, key: shown(key), what });
   }
   return differences;

@@ -167,10 +167,16 @@ export class WorkerChild {
   readonly #failpointFile: string;
   output = '';
 
-  constructor(args: readonly string[], path: string, failpoint: string | undefined) {
+  constructor(
+    args: readonly string[],
+    path: string,
+    failpoint: string | undefined,
+    more: Readonly<Record<string, string>> = {},
+  ) {
     this.#failpointFile = `${path}.failpoint`;
     const env = {
       ...process.env,
+      ...more,
       LANEGATE_FAILPOINT_FILE: this.#failpointFile,
       ...(failpoint ? { LANEGATE_FAILPOINT: failpoint } : {}),
     };
