@@ -1,5 +1,6 @@
 import { join } from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
+import { until } from '../support/faults.ts';
 import { WorkerChild } from '../support/pipeline.ts';
 
 const EXIT_MS_MAX = 15_000;
@@ -61,11 +62,14 @@ export class Crew {
 
   /** SIGTERM; its end must be clean. */
   async retire(child: WorkerChild): Promise<void> {
+    // Before its first word it has no handler of signals yet.
+    await until('it has begun', () => child.output !== '' || !child.running).catch(() => {});
     this.#doomed.add(child);
     child.signal('SIGCONT');
     child.signal('SIGTERM');
     const code = await Promise.race([child.exit(), delay(EXIT_MS_MAX, 'late' as const)]);
-    if (code === 0) return;
+    // Where it was killed, somebody else has killed it.
+    if (code === 0 || child.process.signalCode === 'SIGKILL') return;
     this.unexpected.push(`ended with ${code} after SIGTERM: ${child.output.slice(-TAIL_CHARS)}`);
     await child.kill();
   }

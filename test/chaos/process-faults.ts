@@ -7,11 +7,12 @@ import { Operator, type Place } from '../../src/roles/operator.ts';
 import { until } from '../support/faults.ts';
 import type { WorkerChild } from '../support/pipeline.ts';
 import { between, type Fault, pick, type Stage } from './fault.ts';
-import { LOCK_MS, NAME, type Scene } from './scene.ts';
+import { LOCK_MS, NAME, PREFIX, type Scene } from './scene.ts';
 
 // What happens to workers and by the hands of operators.
 
 const REACHED_MS_MAX = 6_000;
+const HOLDER_TRIES = 4;
 /** The lock runs out, and two sweeps of the stalled check later the job is another's. */
 const ASLEEP_MS = LOCK_MS + 2 * 1_000 + 1_000;
 
@@ -90,13 +91,14 @@ async function happens(what: string, probe: () => boolean): Promise<boolean> {
   return await until(what, probe, REACHED_MS_MAX).catch(() => false);
 }
 
-async function diesAt(stage: Stage, at: string): Promise<boolean> {
-  const { scene, guards, next } = stage;
-  const child = await plant(stage, `${at}=kill@${1 + Math.floor(next() * 3)}`);
-  await happens(`a worker dies at ${at}`, () => !child.running);
-  const hit = child.reached.length > 0 && !child.running;
+/** Every worker may be the one: who holds ingest, or arrives last at a gate, is not ours to choose. */
+async function diesAt({ scene, guards, next }: Stage, at: string): Promise<boolean> {
+  const before = scene.crew.members;
+  const armed = before.map(() => scene.crew.add(`${at}=kill@${1 + Math.floor(next() * 3)}`));
+  await Promise.all(before.map((child) => scene.crew.kill(child)));
+  const hit = await happens(`a worker dies at ${at}`, () => armed.some(({ reached }) => reached.length > 0));
   const gate = hit && at.startsWith('gate-') ? await guards.abandonedGate(scene) : undefined;
-  await scene.crew.kill(child);
+  await Promise.all(armed.map((child) => scene.crew.kill(child)));
   scene.crew.topUp();
   if (gate) await guards.gateGoesOn(scene, gate);
   return hit;
@@ -104,10 +106,31 @@ async function diesAt(stage: Stage, at: string): Promise<boolean> {
 
 async function sleepsAt(stage: Stage, at: string): Promise<boolean> {
   const child = await plant(stage, `${at}=stop@${1 + Math.floor(stage.next() * 3)}`);
+  if (at === 'before-commit') await makeHolder(stage.scene, child);
   const hit = await happens(`a worker falls asleep at ${at}`, () => child.reached.length > 0);
   if (hit) await delay(ASLEEP_MS);
   child.signal('SIGCONT');
+  if (!hit) await stage.scene.crew.retire(child);
+  stage.scene.crew.topUp();
   return hit && child.running;
+}
+
+/** Whoever else holds ingest is killed, a few times. */
+async function makeHolder(scene: Scene, child: WorkerChild): Promise<void> {
+  const pid = ({ process }: WorkerChild) => `-${process.pid}-`;
+  for (let tries = 0; tries < HOLDER_TRIES; tries++) {
+    const holder = await until(
+      'somebody alive holds ingest',
+      async () => {
+        const id = await scene.queue.client().hget(`${PREFIX}:journal`, 'holder');
+        return scene.crew.members.find((member) => id?.includes(pid(member)));
+      },
+      REACHED_MS_MAX,
+    ).catch(() => undefined);
+    if (holder === undefined || holder === child) return;
+    await scene.crew.kill(holder);
+    scene.crew.topUp();
+  }
 }
 
 async function diesInRebuild({ scene }: Stage): Promise<boolean> {

@@ -64,7 +64,10 @@ export class Scene implements AsyncDisposable {
     this.#others = parts.disk ? [parts.disk] : [];
     const tuned = ['--lock-ms', String(LOCK_MS), '--watchdog-ms', String(WATCHDOG_MS)];
     const lanes = ['--lanes', String(options.lanes), '--data-dir', parts.dir];
-    this.crew = new Crew(options.workers, ['worker', ...this.urls, ...lanes, ...tuned], parts.dir);
+    // No deadline of the workload comes near: they are compared as the source has them.
+    const live = options.source === 'redis' ? ['--expiry-grace-ms', '0'] : [];
+    const args = ['worker', ...this.urls, ...lanes, ...tuned, ...live];
+    this.crew = new Crew(options.workers, args, parts.dir);
   }
 
   static async start(options: SceneOptions): Promise<Scene> {

@@ -87,7 +87,7 @@ async function send(socket: Socket, commands: Buffer, id: string): Promise<numbe
     const onData = (bytes: Buffer) => {
       text += bytes.toString('latin1');
       if (!text.endsWith(`${end}\r\n`)) return;
-      socket.off('data', onData);
+      socket.off('data', onData).off('error', reject);
       resolve(text);
     };
     socket.on('data', onData);
