@@ -37,7 +37,10 @@ export class Feed implements AsyncDisposable {
 
   start(): void {
     const stop = new AbortController();
-    this.#running = { stop, done: this.#run(stop.signal) };
+    const done = this.#run(stop.signal);
+    // Its failure is for `stop` to tell.
+    done.catch(() => {});
+    this.#running = { stop, done };
   }
 
   /** Returns when all that was made is in the source. */

@@ -50,9 +50,12 @@ function positive(name: string, text: string): number {
 }
 
 function print(report: ChaosReport): void {
-  const { seed, source, seconds, rounds, commands, keys, lost, duplicated, quietMsMax } = report;
+  const { seed, source, seconds, rounds, commands, replayed, keys } = report;
+  const { lost, duplicated, quietMsMax } = report;
   console.log(`seed ${seed}, ${source}, ${seconds} s, ${rounds} rounds, the first without faults`);
-  console.log(`${commands} commands of the source, ${keys} keys in the last comparison`);
+  console.log(
+    `${commands} commands of the source, ${replayed} run again by the verifier, ${keys} keys in the last comparison`,
+  );
   console.log(`lost ${lost}, duplicated ${duplicated}; lag 0 after ${quietMsMax} ms of quiet at most\n`);
   console.log('fault: used, certainly hit');
   for (const [name, { used, hit }] of Object.entries(report.faults))

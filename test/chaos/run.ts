@@ -44,6 +44,8 @@ export interface ChaosReport {
   readonly seconds: number;
   readonly rounds: number;
   readonly commands: number;
+  /** Of them, those that the verifier has run by itself; 0 for a live source, which is asked. */
+  readonly replayed: number;
   readonly keys: number;
   readonly lost: number;
   readonly duplicated: number;
@@ -81,6 +83,7 @@ class Chaos {
   #lost = 0;
   #duplicated = 0;
   #keys = 0;
+  #replayed = 0;
   #quietMsMax = 0;
   #halfOpen = false;
 
@@ -166,7 +169,8 @@ class Chaos {
     return tookMs;
   }
 
-  #judge({ differences, lost, duplicated, keys }: Verdict): void {
+  #judge({ differences, lost, duplicated, keys, replayed }: Verdict): void {
+    this.#replayed += replayed;
     this.#lost += lost;
     this.#duplicated += duplicated;
     this.#keys = keys;
@@ -185,6 +189,7 @@ class Chaos {
       seconds: Math.round(seconds),
       rounds: this.#rounds,
       commands: feed.commands,
+      replayed: this.#replayed,
       keys: this.#keys,
       lost: this.#lost,
       duplicated: this.#duplicated,
@@ -194,7 +199,7 @@ class Chaos {
       ),
       guards: Object.fromEntries(guards.fired()),
       problems: this.#problems,
-      notDone: scene.disk ? [] : ['queue disk full: this process may not mount a file system'],
+      notDone: scene.diskOf(scene.queue) ? [] : ['full disks: this process may not mount a file system'],
     };
   }
 }

@@ -33,14 +33,13 @@ export class Scene implements AsyncDisposable {
   readonly source: RedisServer;
   readonly queue: RedisServer;
   readonly proxies: Readonly<Record<SeatName, FaultyProxy>>;
-  /** undefined where this process may not mount. */
-  readonly disk: SmallDisk | undefined;
+  /** Of the queue, the target and its replica; none where this process may not mount. */
+  readonly #disks: ReadonlyMap<RedisServer, SmallDisk>;
   /** Between the target and its replica. */
   readonly replicaLink: FaultyProxy;
   readonly crew: Crew;
   readonly dir: string;
   readonly #pair: [primary: RedisServer, replica: RedisServer];
-  readonly #others: readonly AsyncDisposable[];
 
   private constructor(
     options: SceneOptions,
@@ -48,7 +47,7 @@ export class Scene implements AsyncDisposable {
       servers: readonly [RedisServer, RedisServer, RedisServer, RedisServer];
       proxies: Record<SeatName, FaultyProxy>;
       replicaLink: FaultyProxy;
-      disk: SmallDisk | undefined;
+      disks: ReadonlyMap<RedisServer, SmallDisk>;
       dir: string;
     },
   ) {
@@ -59,9 +58,8 @@ export class Scene implements AsyncDisposable {
     this.#pair = [target, replica];
     this.proxies = parts.proxies;
     this.replicaLink = parts.replicaLink;
-    this.disk = parts.disk;
+    this.#disks = parts.disks;
     this.dir = parts.dir;
-    this.#others = parts.disk ? [parts.disk] : [];
     const tuned = ['--lock-ms', String(LOCK_MS), '--watchdog-ms', String(WATCHDOG_MS)];
     const lanes = ['--lanes', String(options.lanes), '--data-dir', parts.dir];
     // No deadline of the workload comes near: they are compared as the source has them.
@@ -71,13 +69,18 @@ export class Scene implements AsyncDisposable {
   }
 
   static async start(options: SceneOptions): Promise<Scene> {
-    const disk = await SmallDisk.mount(DISK_MEBIBYTES);
-    const onDisk = disk ? { dir: disk.dir } : {};
+    const disks = new Map<RedisServer, SmallDisk>();
+    const onDisk = async (...args: string[]) => {
+      const disk = await SmallDisk.mount(DISK_MEBIBYTES);
+      const server = await RedisServer.start({ args: [...DURABLE, ...args], ...(disk && { dir: disk.dir }) });
+      if (disk) disks.set(server, disk);
+      return server;
+    };
     const servers = await Promise.all([
       RedisServer.start({ args: [...DURABLE, ...LINKED] }),
-      RedisServer.start({ args: [...DURABLE, '--maxmemory-policy', 'noeviction'], ...onDisk }),
-      RedisServer.start({ args: [...DURABLE, ...LINKED] }),
-      RedisServer.start({ args: [...DURABLE, ...LINKED] }),
+      onDisk('--maxmemory-policy', 'noeviction'),
+      onDisk(...LINKED),
+      onDisk(...LINKED),
     ]);
     const [source, queue, target] = await Promise.all(
       servers.slice(0, 3).map((server) => FaultyProxy.start(server.port)),
@@ -85,7 +88,7 @@ export class Scene implements AsyncDisposable {
     const proxies = { source, queue, target } as Record<SeatName, FaultyProxy>;
     const replicaLink = await FaultyProxy.start(servers[2].port);
     const dir = mkdtempSync(join(tmpdir(), 'lanegate-chaos-'));
-    const scene = new Scene(options, { servers, proxies, replicaLink, disk, dir });
+    const scene = new Scene(options, { servers, proxies, replicaLink, disks, dir });
     await scene.#followPrimary();
     return scene;
   }
@@ -99,8 +102,9 @@ export class Scene implements AsyncDisposable {
     return this.#pair[1];
   }
 
-  server(seat: SeatName): RedisServer {
-    return this[seat];
+  /** undefined where this process may not mount. */
+  diskOf(server: RedisServer): SmallDisk | undefined {
+    return this.#disks.get(server);
   }
 
   get sourceUrl(): string {
@@ -168,7 +172,7 @@ export class Scene implements AsyncDisposable {
 
   /** Everything runs and nothing is in its way; connections that are half-open stay so. */
   async heal(): Promise<void> {
-    this.disk?.free();
+    for (const disk of this.#disks.values()) disk.free();
     for (const proxy of Object.values(this.proxies)) {
       proxy.disarm();
       proxy.unmute();
@@ -185,7 +189,7 @@ export class Scene implements AsyncDisposable {
     const { source, queue, replicaLink, proxies } = this;
     const all = [...Object.values(proxies), replicaLink, source, queue, ...this.#pair];
     for (const one of all) await one[Symbol.asyncDispose]();
-    for (const one of this.#others) await one[Symbol.asyncDispose]();
+    for (const one of this.#disks.values()) await one[Symbol.asyncDispose]();
     rmSync(this.dir, { recursive: true, force: true });
   }
 

@@ -9,7 +9,7 @@ import { PREFIX, type Scene } from './scene.ts';
 const WRITTEN_BYTES = 8_000;
 const WRITTEN_MS_MAX = 4_000;
 
-export function serverFaults({ disk }: Scene): Fault[] {
+export function serverFaults(scene: Scene): Fault[] {
   return [
     { name: 'source killed', run: ({ scene, next }) => killed(scene.source, next) },
     { name: 'queue killed', run: ({ scene, next }) => killed(scene.queue, next) },
@@ -26,7 +26,7 @@ export function serverFaults({ disk }: Scene): Fault[] {
     { name: 'target failed over to a lagging replica', run: (stage) => failedOver(stage, false) },
     { name: 'queue emptied and target failed over', run: (stage) => failedOver(stage, true) },
     { name: 'faults during recovery', run: duringRecovery },
-    ...(disk ? [{ name: 'queue disk full', run: diskFull }] : []),
+    ...diskFaults(scene),
   ];
 }
 
@@ -93,26 +93,33 @@ async function wrongPassword({ scene, next }: Stage): Promise<boolean> {
   const before = await refusals(target, 'NOAUTH');
   await admin.call('ACL', 'SETUSER', 'chaos', 'on', '>chaos', '~*', '&*', '+@all');
   await admin.auth('chaos', 'chaos');
-  await admin.call('ACL', 'SETUSER', 'default', 'resetpass', '>another');
-  await admin.call('CLIENT', 'KILL', 'USER', 'default');
-  await between(next, 1_000, 3_000);
-  const after = await refusals(target, 'NOAUTH');
-  await admin.call('ACL', 'SETUSER', 'default', 'nopass');
-  return after > before;
+  try {
+    await admin.call('ACL', 'SETUSER', 'default', 'resetpass', '>another');
+    await admin.call('CLIENT', 'KILL', 'USER', 'default');
+    await between(next, 1_000, 3_000);
+    return (await refusals(target, 'NOAUTH')) > before;
+  } finally {
+    await admin.call('ACL', 'SETUSER', 'default', 'nopass');
+  }
 }
 
-async function diskFull({ scene, next }: Stage): Promise<boolean> {
-  await scene.disk?.fill();
-  const hit = await until(
-    'the queue cannot write',
-    async () => (await scene.queue.client().info('persistence')).includes('aof_last_write_status:err'),
-    WRITTEN_MS_MAX,
-  ).catch(() => false);
+function diskFaults(scene: Scene): Fault[] {
+  if (scene.diskOf(scene.queue) === undefined) return [];
+  return [
+    { name: 'queue disk full', run: ({ scene: { queue }, next }) => diskFull(scene, queue, next) },
+    { name: 'target disk full', run: ({ scene: { target }, next }) => diskFull(scene, target, next) },
+  ];
+}
+
+async function diskFull(scene: Scene, server: RedisServer, next: () => number): Promise<boolean> {
+  const writes = (how: 'ok' | 'err') => async () =>
+    (await server.client().info('persistence')).includes(`aof_last_write_status:${how}`);
+  const disk = scene.diskOf(server);
+  await disk?.fill();
+  const hit = await until('it cannot write', writes('err'), WRITTEN_MS_MAX).catch(() => false);
   await between(next, 300, 1_500);
-  scene.disk?.free();
-  await until('the queue writes again', async () =>
-    (await scene.queue.client().info('persistence')).includes('aof_last_write_status:ok'),
-  );
+  disk?.free();
+  await until('it writes again', writes('ok'));
   return hit;
 }
 

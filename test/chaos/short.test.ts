@@ -36,6 +36,7 @@ test.each(['redis-stream', 'redis'] as const)(
     expect(report.problems).toEqual([]);
     expect(report).toMatchObject({ rounds: 2, lost: 0, duplicated: 0 });
     expect(report.commands).toBeGreaterThan(500);
+    expect(report.replayed).toBe(source === 'redis-stream' ? report.commands : 0);
     const hits = Object.values(report.faults).filter(({ hit }) => hit > 0);
     expect(hits.length).toBeGreaterThan(4);
     expect(report.guards.journalMadeAnew).toBeGreaterThan(0);

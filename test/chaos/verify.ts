@@ -13,7 +13,7 @@ export interface Verdict {
   /** Elements of lists: unique ids, so that each that is missing was lost and each that is too many came twice. */
   readonly lost: number;
   readonly duplicated: number;
-  /** Commands that the log holds behind the last verdict; 0 for a live source. */
+  /** Commands that the log held behind the last verdict; 0 for a live source. */
   readonly replayed: number;
   readonly keys: number;
 }
