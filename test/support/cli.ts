@@ -13,6 +13,8 @@ export interface CliOptions {
   /** Standard input; empty without it. */
   readonly input?: string;
   readonly cwd?: string;
+  /** How long `lanegate` waits for its end, ms. */
+  readonly endMsMax?: number;
 }
 
 export interface CliResult {
@@ -31,7 +33,7 @@ process.on('exit', () => {
 /** Runs one command to its end. */
 export async function lanegate(args: readonly string[], options: CliOptions = {}): Promise<CliResult> {
   await using handle = spawnLanegate(args, options);
-  return await handle.exit();
+  return await handle.exit(options.endMsMax);
 }
 
 /** One process of lanegate; killed with the scope: `await using worker = spawnLanegate([...])`. */

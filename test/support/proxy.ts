@@ -19,6 +19,8 @@ interface Link {
   readonly requests: Flow;
   readonly replies: Flow;
   awaitingExecution: boolean;
+  /** Half-open: nothing passes any more. */
+  dead: boolean;
   silence: NodeJS.Timeout | undefined;
 }
 
@@ -145,6 +147,17 @@ export class FaultyProxy implements AsyncDisposable {
     this.#muted = false;
   }
 
+  /** Connections that are open now stay open and carry nothing any more, in either direction; new ones are well. */
+  halfOpen(): number {
+    for (const link of this.#links) link.dead = true;
+    return this.#links.size;
+  }
+
+  /** Takes back a cut that has not fired. */
+  disarm(): void {
+    this.#armed = undefined;
+  }
+
   /** Packets of `bytes` in both directions; 0 turns it off. */
   sliceBytes(bytes: number): void {
     this.#slice = bytes;
@@ -187,6 +200,7 @@ export class FaultyProxy implements AsyncDisposable {
       requests: new Flow(server),
       replies: new Flow(client),
       awaitingExecution: false,
+      dead: false,
       silence: undefined,
     };
     this.#links.add(link);
@@ -201,6 +215,7 @@ export class FaultyProxy implements AsyncDisposable {
   }
 
   #onBytes(link: Link, side: Side, bytes: Buffer): void {
+    if (link.dead) return;
     if (link.awaitingExecution) {
       if (side === 'reply') this.#cutWhenSilent(link);
       return;

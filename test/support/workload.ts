@@ -117,7 +117,8 @@ export async function logWorkload(oracle: Redis, options: WorkloadOptions): Prom
   return entries;
 }
 
-async function accepts(oracle: Redis, group: readonly Command[]): Promise<boolean> {
+/** Runs a group, of which the oracle may refuse a command: then it is not logged. */
+export async function accepts(oracle: Redis, group: readonly Command[]): Promise<boolean> {
   let accepted = true;
   for (const [name, ...args] of group) {
     try {

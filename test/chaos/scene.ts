@@ -1,0 +1,199 @@
+import { mkdtempSync, rmSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { Redis } from 'ioredis';
+import { until, wipe } from '../support/faults.ts';
+import { FaultyProxy } from '../support/proxy.ts';
+import { RedisServer } from '../support/redis-server.ts';
+import { Crew } from './crew.ts';
+import { SmallDisk } from './disk.ts';
+
+// Everything that can break, and how it is made whole: source, queue, target and the target's replica, each behind a
+// proxy; the worker processes; and, outside of all faults, a model that says what commands mean.
+
+export const NAME = 'chaos';
+export const PREFIX = `{lanegate-${NAME}}`;
+export const LOCK_MS = 1_500;
+const WATCHDOG_MS = 300;
+const DISK_MEBIBYTES = 192;
+const DURABLE = ['--appendonly', 'yes', '--auto-aof-rewrite-min-size', '24mb'];
+const LINKED = ['--repl-diskless-sync-delay', '0', '--repl-backlog-size', '64mb'];
+
+export type SourceKind = 'redis-stream' | 'redis';
+export type SeatName = 'source' | 'queue' | 'target';
+
+export interface SceneOptions {
+  readonly source: SourceKind;
+  readonly workers: number;
+  readonly lanes: number;
+}
+
+export class Scene implements AsyncDisposable {
+  readonly options: SceneOptions;
+  readonly source: RedisServer;
+  readonly queue: RedisServer;
+  readonly proxies: Readonly<Record<SeatName, FaultyProxy>>;
+  /** Of the queue, the target and its replica; none where this process may not mount. */
+  readonly #disks: ReadonlyMap<RedisServer, SmallDisk>;
+  /** Between the target and its replica. */
+  readonly replicaLink: FaultyProxy;
+  readonly crew: Crew;
+  readonly dir: string;
+  readonly #pair: [primary: RedisServer, replica: RedisServer];
+
+  private constructor(
+    options: SceneOptions,
+    parts: {
+      servers: readonly [RedisServer, RedisServer, RedisServer, RedisServer];
+      proxies: Record<SeatName, FaultyProxy>;
+      replicaLink: FaultyProxy;
+      disks: ReadonlyMap<RedisServer, SmallDisk>;
+      dir: string;
+    },
+  ) {
+    const [source, queue, target, replica] = parts.servers;
+    this.options = options;
+    this.source = source;
+    this.queue = queue;
+    this.#pair = [target, replica];
+    this.proxies = parts.proxies;
+    this.replicaLink = parts.replicaLink;
+    this.#disks = parts.disks;
+    this.dir = parts.dir;
+    const tuned = ['--lock-ms', String(LOCK_MS), '--watchdog-ms', String(WATCHDOG_MS)];
+    const lanes = ['--lanes', String(options.lanes), '--data-dir', parts.dir];
+    // No deadline of the workload comes near: they are compared as the source has them.
+    const live = options.source === 'redis' ? ['--expiry-grace-ms', '0'] : [];
+    const args = ['worker', ...this.urls, ...lanes, ...tuned, ...live];
+    this.crew = new Crew(options.workers, args, parts.dir);
+  }
+
+  static async start(options: SceneOptions): Promise<Scene> {
+    const disks = new Map<RedisServer, SmallDisk>();
+    const onDisk = async (...args: string[]) => {
+      const disk = await SmallDisk.mount(DISK_MEBIBYTES);
+      const server = await RedisServer.start({ args: [...DURABLE, ...args], ...(disk && { dir: disk.dir }) });
+      if (disk) disks.set(server, disk);
+      return server;
+    };
+    const servers = await Promise.all([
+      RedisServer.start({ args: [...DURABLE, ...LINKED] }),
+      onDisk('--maxmemory-policy', 'noeviction'),
+      onDisk(...LINKED),
+      onDisk(...LINKED),
+    ]);
+    const [source, queue, target] = await Promise.all(
+      servers.slice(0, 3).map((server) => FaultyProxy.start(server.port)),
+    );
+    const proxies = { source, queue, target } as Record<SeatName, FaultyProxy>;
+    const replicaLink = await FaultyProxy.start(servers[2].port);
+    const dir = mkdtempSync(join(tmpdir(), 'lanegate-chaos-'));
+    const scene = new Scene(options, { servers, proxies, replicaLink, disks, dir });
+    await scene.#followPrimary();
+    return scene;
+  }
+
+  /** The primary. */
+  get target(): RedisServer {
+    return this.#pair[0];
+  }
+
+  get replica(): RedisServer {
+    return this.#pair[1];
+  }
+
+  /** undefined where this process may not mount. */
+  diskOf(server: RedisServer): SmallDisk | undefined {
+    return this.#disks.get(server);
+  }
+
+  get sourceUrl(): string {
+    const { port } = this.proxies.source;
+    return this.options.source === 'redis'
+      ? `redis://127.0.0.1:${port}`
+      : `redis-stream://127.0.0.1:${port}?key=binlog`;
+  }
+
+  get urls(): string[] {
+    const { queue, target } = this.proxies;
+    const servers = ['--source', this.sourceUrl, '--queue', queue.url, '--target', target.url];
+    return ['--name', NAME, ...servers];
+  }
+
+  /** A client of nobody's that fails at once while its server is away. */
+  static direct(server: RedisServer): Redis {
+    const client = new Redis(server.url, { maxRetriesPerRequest: 1, lazyConnect: true });
+    client.on('error', () => {});
+    return client;
+  }
+
+  /** Sum of the lanes' checkpoints at a server: how far it is. */
+  async appliedAt(server: RedisServer): Promise<number> {
+    const keys = Array.from({ length: this.options.lanes }, (_, lane) => `lanegate:${NAME}:ck:${lane}`);
+    const values = await server.client().mget(...keys);
+    return values.reduce((sum, value) => sum + Number(value?.split(':')[1] ?? 0), 0);
+  }
+
+  /** The replica takes the primary's place, and what was the primary begins anew as its replica. */
+  async failOver(): Promise<void> {
+    const [old, successor] = this.#pair;
+    await old.kill();
+    this.proxies.target.cutAll();
+    await successor.client().call('REPLICAOF', 'NO', 'ONE');
+    this.#pair.reverse();
+    this.proxies.target.retarget(successor.port);
+    this.replicaLink.cutAll();
+    this.replicaLink.retarget(successor.port);
+    await wipe(old);
+    await old.restart();
+    await this.#followPrimary();
+  }
+
+  /** The replica is in step with the primary, or it takes too long. */
+  async replicaInStep(timeoutMs: number): Promise<boolean> {
+    return await until(
+      'the replica follows',
+      async () => {
+        const [mine, its] = await Promise.all([
+          this.target.client().info('replication'),
+          this.replica.client().info('replication'),
+        ]);
+        const offset = (text: string, name: string) =>
+          Number(new RegExp(`^${name}:(\\d+)`, 'm').exec(text)?.[1]);
+        const behind = offset(mine, 'master_repl_offset') - offset(its, 'slave_repl_offset');
+        return its.includes('master_link_status:up') && behind < 4_096;
+      },
+      timeoutMs,
+    ).then(
+      () => true,
+      () => false,
+    );
+  }
+
+  /** Everything runs and nothing is in its way; connections that are half-open stay so. */
+  async heal(): Promise<void> {
+    for (const disk of this.#disks.values()) disk.free();
+    for (const proxy of Object.values(this.proxies)) {
+      proxy.disarm();
+      proxy.unmute();
+      proxy.sliceBytes(0);
+      proxy.latency(0);
+      proxy.refuse(false);
+    }
+    for (const child of this.crew.members) child.signal('SIGCONT');
+    this.crew.topUp();
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    await this.crew.dispose();
+    const { source, queue, replicaLink, proxies } = this;
+    const all = [...Object.values(proxies), replicaLink, source, queue, ...this.#pair];
+    for (const one of all) await one[Symbol.asyncDispose]();
+    for (const one of this.#disks.values()) await one[Symbol.asyncDispose]();
+    rmSync(this.dir, { recursive: true, force: true });
+  }
+
+  async #followPrimary(): Promise<void> {
+    await this.replica.client().replicaof('127.0.0.1', this.replicaLink.port);
+  }
+}

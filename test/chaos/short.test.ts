@@ -1,0 +1,45 @@
+import { expect, test } from 'vitest';
+import { CUT_AFTER_EXEC } from './network-faults.ts';
+import { runChaos } from './run.ts';
+
+// `npm run chaos`, as short as it makes sense: one round without faults and one with those that provoke a guard for sure.
+
+const SEED = Number(process.env.LANEGATE_SEED ?? 1);
+const FAULTS = [
+  'worker killed',
+  'zombie at between-multi-and-exec',
+  'killed at gate-after-exec',
+  'killed at after-exec-before-reply',
+  'queue emptied',
+  'queue power loss',
+  'target failed over to a lagging replica',
+  'target out of memory',
+  'target muted',
+  CUT_AFTER_EXEC,
+];
+
+test.each(['redis-stream', 'redis'] as const)(
+  `a short chaos run, source %s, seed ${SEED}: nothing is lost, nothing comes twice, the guards fire`,
+  { timeout: 240_000 },
+  async (source) => {
+    const report = await runChaos({
+      seed: SEED,
+      source,
+      workers: 2,
+      lanes: 4,
+      controlMs: 1_500,
+      roundMs: 14_000,
+      totalMs: 5_000,
+      only: FAULTS,
+      say: () => {},
+    });
+    expect(report.problems).toEqual([]);
+    expect(report).toMatchObject({ rounds: 2, lost: 0, duplicated: 0 });
+    expect(report.commands).toBeGreaterThan(500);
+    expect(report.replayed).toBe(source === 'redis-stream' ? report.commands : 0);
+    const hits = Object.values(report.faults).filter(({ hit }) => hit > 0);
+    expect(hits.length).toBeGreaterThan(4);
+    expect(report.guards.journalMadeAnew).toBeGreaterThan(0);
+    expect(report.guards.retries).toBeGreaterThan(0);
+  },
+);
