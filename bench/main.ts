@@ -15,10 +15,23 @@ import { machineFacts } from './machine.ts';
 import { mixRuns } from './mix.ts';
 import { profileDrains } from './profile.ts';
 import { machineLines, rowsOf, table, writeMarkdown } from './report.ts';
+import { fullRuns, incrementalRuns, pauseRuns } from './replication.ts';
 import type { Results } from './results.ts';
-import { Bench, type Settings, say } from './support.ts';
+import { say } from './say.ts';
+import { Bench, type Settings } from './support.ts';
 
-const PARTS = ['ceiling', 'drain', 'roles', 'latency', 'gates', 'mix'] as const;
+const PARTS = [
+  'ceiling',
+  'drain',
+  'roles',
+  'mix',
+  'fullsync',
+  'incremental',
+  'pause',
+  'latency',
+  'gates',
+  'growth',
+] as const;
 type Part = (typeof PARTS)[number];
 
 interface Request extends Settings {
@@ -108,6 +121,15 @@ async function measure(bench: Bench, request: Request): Promise<Results> {
   }
   await part('mix', async () => {
     results.mix = await mixRuns(bench);
+  });
+  await part('fullsync', async () => {
+    results.full = await fullRuns(bench);
+  });
+  await part('incremental', async () => {
+    results.incremental = await incrementalRuns(bench);
+  });
+  await part('pause', async () => {
+    results.pause = await pauseRuns(bench);
   });
   await part('ceiling', ceiling);
   await part('latency', async () => {
