@@ -125,7 +125,8 @@ export class Pipeline implements AsyncDisposable {
   async check(keys: number | undefined): Promise<void> {
     for (const name of ['divergences', 'unverified', 'deadLettered']) {
       const count = await this.counter(name);
-      if (count > 0) throw new Error(this.explained(`${this.key}: ${count} ${name} where there must be none`));
+      if (count > 0)
+        throw new Error(this.explained(`${this.key}: ${count} ${name} where there must be none`));
     }
     if (keys === undefined) return;
     const found = (await this.target.client().dbsize()) - this.#control.all(this.lanes).length;

@@ -106,23 +106,27 @@ async function lanegateOnce(
     return first;
   };
   const untilApplied = () => pipeline.untilApplied(0);
-  return said(what, 'lanegate', await measure(
-    live,
-    {
-      attach: () => {
-        pipeline.startWorker({ label: 'worker' });
-        return untilApplied();
+  return said(
+    what,
+    'lanegate',
+    await measure(
+      live,
+      {
+        attach: () => {
+          pipeline.startWorker({ label: 'worker' });
+          return untilApplied();
+        },
+        pause: () => worker().pause(),
+        resume: () => worker().resume(),
+        untilApplied,
+        setsRun: () => setsRun(pipeline.target),
+        check: () => live.check(pipeline),
+        cpu: () => pipeline.cpu(),
+        memory: () => pipeline.memory(),
       },
-      pause: () => worker().pause(),
-      resume: () => worker().resume(),
-      untilApplied,
-      setsRun: () => setsRun(pipeline.target),
-      check: () => live.check(pipeline),
-      cpu: () => pipeline.cpu(),
-      memory: () => pipeline.memory(),
-    },
-    bench.settings.commands,
-  ));
+      bench.settings.commands,
+    ),
+  );
 }
 
 async function nativeOnce(
@@ -132,20 +136,24 @@ async function nativeOnce(
   measure: Measure,
 ): Promise<ReplicationRun> {
   await using replica: NativeReplica = await live.native();
-  return said(what, 'native', await measure(
-    live,
-    {
-      attach: () => replica.attach(),
-      pause: () => replica.server.stop(),
-      resume: () => replica.server.cont(),
-      untilApplied: () => replica.untilCaughtUp(),
-      setsRun: () => setsRun(replica.server),
-      check: () => replica.check(),
-      cpu: () => replica.cpu(),
-      memory: () => replica.memory(),
-    },
-    bench.settings.commands,
-  ));
+  return said(
+    what,
+    'native',
+    await measure(
+      live,
+      {
+        attach: () => replica.attach(),
+        pause: () => replica.server.stop(),
+        resume: () => replica.server.cont(),
+        untilApplied: () => replica.untilCaughtUp(),
+        setsRun: () => setsRun(replica.server),
+        check: () => replica.check(),
+        cpu: () => replica.cpu(),
+        memory: () => replica.memory(),
+      },
+      bench.settings.commands,
+    ),
+  );
 }
 
 async function measureFull(_live: LiveSource, applier: Applier, keys: number): Promise<ReplicationRun> {

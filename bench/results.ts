@@ -1,5 +1,6 @@
 import type { Drain } from './drain.ts';
 import type { Gates } from './gates.ts';
+import type { Growth } from './growth.ts';
 import type { Latency } from './latency.ts';
 import type { Machine } from './machine.ts';
 import type { Mix } from './mix.ts';
@@ -20,6 +21,7 @@ export interface Results {
   latency?: Latency;
   gates?: Gates;
   mix?: Mix;
+  growth?: Growth;
   full?: Replication;
   incremental?: Replication;
   /** The drain after a pause of the applier. */
