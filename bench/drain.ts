@@ -3,7 +3,9 @@
 // looking at the checkpoints and at the journal's head every 10 ms.
 
 import { medianRun } from './figures.ts';
-import { type Bench, type Filled, LANES, type Pipeline, say } from './support.ts';
+import { cpuPerCommand } from './pipeline.ts';
+import { say } from './say.ts';
+import type { Bench, Filled } from './support.ts';
 import { fillSets } from './workload.ts';
 
 export interface DrainRun {
@@ -73,15 +75,13 @@ export async function drainOnce(
   if (first === undefined) throw new Error('nothing was applied');
   const { atMs, cpu: cpuBefore } = first;
   const seconds = (doneMs - atMs) / 1000;
-  await checkTarget(pipeline, filled);
+  await pipeline.check(filled.keys);
   const run: DrainRun = {
     commands: filled.commands,
     seconds,
     perSecond: filled.commands / seconds,
     secondsFromStart: (doneMs - startedMs) / 1000,
-    cpuUsPerCommand: Object.fromEntries(
-      Object.entries(cpu).map(([label, us]) => [label, (us - (cpuBefore[label] ?? 0)) / filled.commands]),
-    ),
+    cpuUsPerCommand: cpuPerCommand(cpuBefore, cpu, filled.commands),
     peakRssBytes: pipeline.memory(),
     queueUsedPeakBytes: await pipeline.queuePeakBytes(),
     gates: await pipeline.counter('gates'),
@@ -92,20 +92,7 @@ export async function drainOnce(
   return run;
 }
 
-/** A fast drain that lost something would be no drain. */
-async function checkTarget(pipeline: Pipeline, filled: Filled): Promise<void> {
-  for (const name of ['divergences', 'unverified', 'deadLettered']) {
-    const count = await pipeline.counter(name);
-    if (count > 0) throw new Error(`${filled.key}: ${count} ${name} where there must be none`);
-  }
-  if (filled.keys === undefined) return;
-  // Identity, mark and a checkpoint for each lane.
-  const found = (await pipeline.bench.target.client().dbsize()) - 2 - LANES;
-  if (found !== filled.keys)
-    throw new Error(`${filled.key}: ${found} keys at the target, not ${filled.keys}`);
-}
-
-function highest(runs: readonly Readonly<Record<string, number>>[]): Record<string, number> {
+export function highest(runs: readonly Readonly<Record<string, number>>[]): Record<string, number> {
   const peaks: Record<string, number> = {};
   for (const run of runs) {
     for (const [label, bytes] of Object.entries(run)) peaks[label] = Math.max(peaks[label] ?? 0, bytes);

@@ -8,8 +8,10 @@
 import { setTimeout as delay } from 'node:timers/promises';
 import { drainOnce, ONE } from './drain.ts';
 import { type Spread, spreadOf } from './figures.ts';
+import type { Pipeline } from './pipeline.ts';
 import { Probe } from './probe.ts';
-import { type Bench, type Pipeline, say } from './support.ts';
+import { say } from './say.ts';
+import type { Bench } from './support.ts';
 import { fillFlushes, keyOfEachLane } from './workload.ts';
 
 const CLOSED_GATES = 500;

@@ -4,7 +4,8 @@
 import { setTimeout as delay } from 'node:timers/promises';
 import { type Spread, spreadOf } from './figures.ts';
 import { Probe } from './probe.ts';
-import { type Bench, KEYSPACE, say } from './support.ts';
+import { say } from './say.ts';
+import { type Bench, KEYSPACE } from './support.ts';
 
 const PER_SECOND = 2_000;
 const WARM_UP_MS = 2_000;

@@ -1,24 +1,39 @@
 // `npm run bench -- [--only drain,latency] [--runs 3] [--commands 2000000] [--json] [--out FILE] [--write]`
+// `npm run bench -- --compare FILE`  what became slower than the run that `--out FILE` stored; then exit code 1
 // `npm run bench -- --profile DIR`   profiles instead of figures
 // For an experiment: --node-args="--max-semi-space-size=32" --worker-args="--chunk-bytes 512kb"
 
-import { writeFileSync } from 'node:fs';
-import { join } from 'node:path';
+import { readFileSync, writeFileSync } from 'node:fs';
 import { parseArgs } from 'node:util';
 import { packageRoot } from '../src/runtime/package.ts';
 import { ceilingOnce } from './ceiling.ts';
+import { compare, shownChanges } from './compare.ts';
 import { BY_ROLE, drainRuns, fillDrain, ONE, TWO } from './drain.ts';
 import { median, medianRun } from './figures.ts';
 import { type Gates, gatesOnce } from './gates.ts';
+import { growthOnce } from './growth.ts';
 import { type Latency, latencyOnce } from './latency.ts';
 import { machineFacts } from './machine.ts';
 import { mixRuns } from './mix.ts';
 import { profileDrains } from './profile.ts';
-import { machineLines, rowsOf, table, writeMarkdown } from './report.ts';
+import { fullRuns, incrementalRuns, pauseRuns } from './replication.ts';
+import { report, writeMarkdown } from './report.ts';
 import type { Results } from './results.ts';
-import { Bench, type Settings, say } from './support.ts';
+import { say } from './say.ts';
+import { Bench, type Settings } from './support.ts';
 
-const PARTS = ['ceiling', 'drain', 'roles', 'latency', 'gates', 'mix'] as const;
+const PARTS = [
+  'ceiling',
+  'drain',
+  'roles',
+  'mix',
+  'fullsync',
+  'incremental',
+  'pause',
+  'latency',
+  'gates',
+  'growth',
+] as const;
 type Part = (typeof PARTS)[number];
 
 interface Request extends Settings {
@@ -26,6 +41,8 @@ interface Request extends Settings {
   readonly json: boolean;
   readonly out: string | undefined;
   readonly write: boolean;
+  /** A stored run, and the file that it is from. */
+  readonly compare: { readonly file: string; readonly stored: Results } | undefined;
   readonly profile: string | undefined;
 }
 
@@ -40,6 +57,7 @@ function parse(args: string[]): Request {
       json: { type: 'boolean', default: false },
       out: { type: 'string' },
       write: { type: 'boolean', default: false },
+      compare: { type: 'string' },
       profile: { type: 'string' },
       'node-args': { type: 'string', default: '' },
       'worker-args': { type: 'string', default: '' },
@@ -55,10 +73,18 @@ function parse(args: string[]): Request {
     json: values.json,
     out: values.out,
     write: values.write,
+    compare: values.compare === undefined ? undefined : stored(values.compare),
     profile: values.profile,
     nodeArgs: words(values['node-args']),
     workerArgs: words(values['worker-args']),
   };
+}
+
+/** Read before the measuring: a wrong name is not to be found out after many minutes. */
+function stored(file: string): NonNullable<Request['compare']> {
+  const found = JSON.parse(readFileSync(file, 'utf8')) as Results;
+  if (!Array.isArray(found.failures)) throw new Error(`--compare: ${file} was not written by --out`);
+  return { file, stored: found };
 }
 
 function words(text: string): string[] {
@@ -109,6 +135,15 @@ async function measure(bench: Bench, request: Request): Promise<Results> {
   await part('mix', async () => {
     results.mix = await mixRuns(bench);
   });
+  await part('fullsync', async () => {
+    results.full = await fullRuns(bench);
+  });
+  await part('incremental', async () => {
+    results.incremental = await incrementalRuns(bench);
+  });
+  await part('pause', async () => {
+    results.pause = await pauseRuns(bench);
+  });
   await part('ceiling', ceiling);
   await part('latency', async () => {
     const all: Latency[] = [];
@@ -120,14 +155,22 @@ async function measure(bench: Bench, request: Request): Promise<Results> {
     for (let i = 0; i < runs; i++) all.push(await gatesOnce(bench));
     results.gates = medianRun(all, (run) => run.closed.gatesPerSecond);
   });
+  await part('growth', async () => {
+    results.growth = await growthOnce(bench);
+  });
   return results;
 }
 
-function present(results: Results, { json, out, write }: Request): void {
+function present(results: Results, { json, out, write, compare: against }: Request): void {
   if (out !== undefined) writeFileSync(out, `${JSON.stringify(results, null, 2)}\n`);
-  if (write) writeMarkdown(join(packageRoot(), 'BENCHMARKS.md'), results);
+  if (write) writeMarkdown(packageRoot(), results);
   if (json) console.log(JSON.stringify(results));
-  else console.log(`${machineLines(results.machine, results).join('\n')}\n\n${table(rowsOf(results))}`);
+  else console.log(report(results));
+  if (against === undefined) return;
+  const changes = compare(against.stored, results);
+  // Beside the one JSON object, where that was asked for.
+  for (const line of shownChanges(against.file, changes)) (json ? say : console.log)(line);
+  if (changes.some(({ verdict }) => verdict === 'slower')) process.exitCode = 1;
 }
 
 // Exit handlers take the servers and workers along.

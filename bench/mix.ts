@@ -1,7 +1,8 @@
 // Crossing commands among plain SETs, against plain SETs alone, all of the same length.
 
 import { type Drain, drainRuns, ONE } from './drain.ts';
-import { type Bench, type Filled, say } from './support.ts';
+import { say } from './say.ts';
+import type { Bench, Filled } from './support.ts';
 import { fillMix, fillSets } from './workload.ts';
 
 const SHARE_OF_DRAIN = 4;

@@ -3,7 +3,7 @@
 
 import { Redis } from 'ioredis';
 import { encodeCommand, encodeCommands } from '../src/binlog/resp.ts';
-import type { Pipeline } from './support.ts';
+import type { Pipeline } from './pipeline.ts';
 
 const PROBE_DB = 1;
 /** Spread over the lanes. */
@@ -20,10 +20,9 @@ export class Probe implements AsyncDisposable {
   #closed = false;
 
   constructor(pipeline: Pipeline) {
-    const { bench } = pipeline;
     this.#pipeline = pipeline;
-    this.#source = new Redis({ host: '127.0.0.1', port: bench.source.port });
-    this.#target = new Redis({ host: '127.0.0.1', port: bench.target.port, db: PROBE_DB });
+    this.#source = new Redis({ host: '127.0.0.1', port: pipeline.source.port });
+    this.#target = new Redis({ host: '127.0.0.1', port: pipeline.target.port, db: PROBE_DB });
     this.#watching = this.#watch();
   }
 
@@ -62,7 +61,7 @@ export class Probe implements AsyncDisposable {
     const seen = new Promise<number>((resolve) => {
       this.#sentAtMs.set(n, { atMs: performance.now(), seen: resolve });
     });
-    const client = this.#pipeline.bench.target.client();
+    const client = this.#pipeline.target.client();
     await client
       .multi()
       .select(PROBE_DB)

@@ -1,24 +1,22 @@
 // The results for people: rows of what, figure, ratio to the ceiling of the same run, and the goal.
 
 import { readFileSync, writeFileSync } from 'node:fs';
+import { join } from 'node:path';
 import type { Drain } from './drain.ts';
-import type { Spread } from './figures.ts';
+import { cellsOf, costs, markdownTable, mib, ms, of, pair, peaks, type Row, rate } from './format.ts';
 import type { Gates } from './gates.ts';
 import type { Machine } from './machine.ts';
+import { growthLines, growthPlot } from './report-growth.ts';
+import { hasLive, liveRows } from './report-live.ts';
 import type { Results } from './results.ts';
 
-const BEGIN = '<!-- figures: written by `npm run bench -- --write` -->';
-const END = '<!-- end of figures -->';
+/** Each block stands between its markers, and is written by a run that measured something of it. */
+const BLOCKS = ['figures', 'live', 'growth'] as const;
+const PLOT = 'docs/growth.svg';
 
-interface Row {
-  readonly what: string;
-  readonly figure: string;
-  readonly ratio?: string;
-  readonly goal?: string;
-}
-
-export function machineLines(machine: Machine, results: Results): string[] {
-  const { cores, cpu, memoryBytes, kernel, node, redis, lanegate, loadAtStart, startedAt } = machine;
+function machineLines(results: Results): string[] {
+  const { cores, cpu, memoryBytes, kernel, node, redis, lanegate, loadAtStart, startedAt }: Machine =
+    results.machine;
   const extra = [...results.nodeArgs, ...results.workerArgs].join(' ');
   return [
     `${cores} cores, ${cpu}, ${(memoryBytes / 2 ** 30).toFixed(0)} GiB; ${kernel}; Node ${node}; Redis ${redis}`,
@@ -28,12 +26,10 @@ export function machineLines(machine: Machine, results: Results): string[] {
   ];
 }
 
-export function rowsOf(results: Results): Row[] {
+function rowsOf(results: Results): Row[] {
   const ceiling = results.ceiling?.perSecond;
   const { drain, byRole, latency, gates, mix } = results;
-  const rows: Row[] = [];
-  if (ceiling !== undefined)
-    rows.push({ what: 'ceiling: redis-benchmark', figure: rate(ceiling), ratio: '1' });
+  const rows = ceilingRows(results);
   if (drain) {
     rows.push(...drainRows('drain, 1 worker', drain.oneWorker, ceiling, '>= 0.5 of the ceiling'));
     if (drain.twoWorkers)
@@ -68,11 +64,18 @@ export function rowsOf(results: Results): Row[] {
   return rows;
 }
 
+function ceilingRows({ ceiling }: Results): Row[] {
+  if (ceiling === undefined) return [];
+  return [{ what: 'ceiling: redis-benchmark', figure: rate(ceiling.perSecond), ratio: '1' }];
+}
+
+function hasFigures({ drain, byRole, latency, gates, mix }: Results): boolean {
+  return [drain, byRole, latency, gates, mix].some((one) => one !== undefined);
+}
+
 function drainRows(what: string, drain: Drain, ceiling: number | undefined, goal: string | undefined): Row[] {
   const { median, perSecondOfRuns, peakRssBytes } = drain;
   const runs = perSecondOfRuns.map((perSecond) => (perSecond / 1000).toFixed(0)).join(', ');
-  const costs = Object.entries(median.cpuUsPerCommand).map(([label, us]) => `${label} ${us.toFixed(2)}`);
-  const peaks = Object.entries(peakRssBytes).map(([label, bytes]) => `${label} ${mib(bytes)}`);
   const main = {
     what,
     figure: `${rate(median.perSecond)} (runs: ${runs})`,
@@ -84,10 +87,10 @@ function drainRows(what: string, drain: Drain, ceiling: number | undefined, goal
       what: '  first applied to all applied / from process start',
       figure: `${median.seconds.toFixed(2)} s / ${median.secondsFromStart.toFixed(2)} s`,
     },
-    { what: '  CPU per command, us', figure: costs.join(', ') },
+    { what: '  CPU per command, us', figure: costs(median.cpuUsPerCommand) },
     {
       what: '  peak RSS, MiB',
-      figure: `${peaks.join(', ')} (used_memory_peak ${mib(median.queueUsedPeakBytes)})`,
+      figure: `${peaks(peakRssBytes)} (used_memory_peak ${mib(median.queueUsedPeakBytes)})`,
       goal: 'worker <= 250 MB',
     },
   ];
@@ -118,7 +121,7 @@ function gateRows({ closed, paced, pacedGatesPerSecond, backlog, merged }: Gates
   ];
 }
 
-export function table(rows: readonly Row[]): string {
+function table(rows: readonly Row[]): string {
   const cells = [['what', 'figure', 'ratio', 'goal'], ...rows.map(cellsOf)];
   const widths = [0, 1, 2, 3].map((at) => Math.max(...cells.map((row) => (row[at] as string).length)));
   return cells
@@ -131,42 +134,40 @@ export function table(rows: readonly Row[]): string {
     .join('\n');
 }
 
-/** Replaces what stands between the markers of BENCHMARKS.md. */
-export function writeMarkdown(path: string, results: Results): void {
-  const text = readFileSync(path, 'utf8');
-  const [begin, end] = [text.indexOf(BEGIN), text.indexOf(END)];
-  if (begin < 0 || end < begin) throw new Error(`${path} has no markers for the figures`);
-  const rows = rowsOf(results).map((row) => `| ${cellsOf(row).join(' | ')} |`);
-  const figures = [
-    ...machineLines(results.machine, results).map((line) => `- ${line}`),
+/** Everything that was measured, for a terminal. */
+export function report(results: Results): string {
+  const lines = [...machineLines(results), '', table([...rowsOf(results), ...liveRows(results)])];
+  if (results.growth) lines.push('', ...growthLines(results.growth));
+  return lines.join('\n');
+}
+
+/** Replaces what stands between the markers of BENCHMARKS.md in the folder `root`, and the plot. */
+export function writeMarkdown(root: string, results: Results): void {
+  const path = join(root, 'BENCHMARKS.md');
+  let text = readFileSync(path, 'utf8');
+  for (const block of BLOCKS) {
+    const lines = blockLines(block, results);
+    if (lines === undefined) continue;
+    const begin = `<!-- ${block}: written by \`npm run bench -- --write\` -->`;
+    const end = `<!-- end of ${block} -->`;
+    const [from, to] = [text.indexOf(begin), text.indexOf(end)];
+    if (from < 0 || to < from) throw new Error(`${path} has no markers for ${block}`);
+    text = `${text.slice(0, from)}${begin}\n\n${lines.join('\n')}\n\n${text.slice(to)}`;
+  }
+  writeFileSync(path, text);
+  if (results.growth) writeFileSync(join(root, PLOT), growthPlot(results.growth));
+}
+
+function blockLines(block: (typeof BLOCKS)[number], results: Results): string[] | undefined {
+  const machine = machineLines(results).map((line) => `- ${line}`);
+  const rowLines = (rows: readonly Row[]) => [
+    ...machine,
     '',
-    '| what | figure | ratio | goal |',
-    '|---|---|---|---|',
-    ...rows,
+    ...markdownTable(['what', 'figure', 'ratio', 'goal'], rows.map(cellsOf)),
   ];
-  writeFileSync(path, `${text.slice(0, begin)}${BEGIN}\n\n${figures.join('\n')}\n\n${text.slice(end)}`);
-}
-
-function cellsOf({ what, figure, ratio = '', goal = '' }: Row): string[] {
-  return [what, figure, ratio, goal];
-}
-
-function rate(perSecond: number): string {
-  return `${(perSecond / 1000).toFixed(perSecond < 10_000 ? 1 : 0)} k/s`;
-}
-
-function of(perSecond: number, ceiling: number | undefined): string {
-  return ceiling === undefined ? '' : (perSecond / ceiling).toFixed(2);
-}
-
-function pair({ p50Ms, p99Ms }: Spread): string {
-  return `${p50Ms.toFixed(2)} / ${p99Ms.toFixed(2)} ms`;
-}
-
-function ms(value: number): string {
-  return `${value.toFixed(2)} ms`;
-}
-
-function mib(bytes: number): string {
-  return (bytes / 2 ** 20).toFixed(0);
+  if (block === 'figures') return hasFigures(results) ? rowLines(rowsOf(results)) : undefined;
+  if (block === 'live')
+    return hasLive(results) ? rowLines([...ceilingRows(results), ...liveRows(results)]) : undefined;
+  if (results.growth === undefined) return undefined;
+  return [...machine, ...growthLines(results.growth), '', `![How the rate of a drain changes](${PLOT})`];
 }

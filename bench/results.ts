@@ -1,8 +1,10 @@
 import type { Drain } from './drain.ts';
 import type { Gates } from './gates.ts';
+import type { Growth } from './growth.ts';
 import type { Latency } from './latency.ts';
 import type { Machine } from './machine.ts';
 import type { Mix } from './mix.ts';
+import type { Replication } from './replication.ts';
 
 /** What `--json` prints; a part that was not asked for is missing. */
 export interface Results {
@@ -19,4 +21,9 @@ export interface Results {
   latency?: Latency;
   gates?: Gates;
   mix?: Mix;
+  growth?: Growth;
+  full?: Replication;
+  incremental?: Replication;
+  /** The drain after a pause of the applier. */
+  pause?: Replication;
 }

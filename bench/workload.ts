@@ -7,7 +7,10 @@ import { randomFrom } from './figures.ts';
 import { type Bench, type Filled, KEYSPACE, LANES } from './support.ts';
 
 const COMMANDS_PER_ENTRY = 100;
+/** Of entries with large values. */
+const ENTRY_BYTES = 64 * 1024;
 const ENTRIES_PER_APPEND = 200;
+const APPEND_BYTES = 4 * 1024 * 1024;
 const VALUE = Buffer.alloc(100, 'x');
 const SEED = 20_240_601;
 /** Of each kind of crossing command: enough that its lanes differ all the time. */
@@ -18,6 +21,8 @@ class Filler {
   readonly #writer: BinlogWriter;
   readonly #key: string;
   #entries: EncodedEntry[] = [];
+  #entriesBytes = 0;
+  #bytes = 0;
   #open: Buffer[] = [];
   #commandsInEntry = 0;
   #sending: Promise<unknown> = Promise.resolve();
@@ -48,8 +53,7 @@ class Filler {
   async entry(resp: Buffer, commands: number): Promise<void> {
     this.#seqs += commands;
     this.#commands += commands;
-    this.#entries.push({ resp });
-    if (this.#entries.length >= ENTRIES_PER_APPEND) await this.#append();
+    await this.#push(resp);
   }
 
   async finish(keys: number | undefined): Promise<Filled> {
@@ -57,19 +61,28 @@ class Filler {
     await this.#append();
     await this.#sending;
     await this.#writer.close();
-    return { key: this.#key, seqs: this.#seqs, commands: this.#commands, keys };
+    return { key: this.#key, seqs: this.#seqs, commands: this.#commands, keys, bytes: this.#bytes };
   }
 
   async #closeEntry(): Promise<void> {
-    this.#entries.push({ resp: Buffer.concat(this.#open) });
+    const resp = Buffer.concat(this.#open);
     this.#open = [];
     this.#commandsInEntry = 0;
-    if (this.#entries.length >= ENTRIES_PER_APPEND) await this.#append();
+    await this.#push(resp);
+  }
+
+  async #push(resp: Buffer): Promise<void> {
+    this.#entries.push({ resp });
+    this.#entriesBytes += resp.length;
+    this.#bytes += resp.length;
+    if (this.#entries.length >= ENTRIES_PER_APPEND || this.#entriesBytes >= APPEND_BYTES)
+      await this.#append();
   }
 
   async #append(): Promise<void> {
     const entries = this.#entries;
     this.#entries = [];
+    this.#entriesBytes = 0;
     await this.#sending;
     this.#sending = this.#writer.appendEncoded(entries);
     this.#sending.catch(() => {});
@@ -80,19 +93,25 @@ const MULTI = encodeCommand(['MULTI']);
 const EXEC = encodeCommand(['EXEC']);
 
 /** What redis-benchmark -t set -d 100 -r 1000000 sends: SET key:<12 digits> <100 x>. */
-export async function fillSets(bench: Bench, key: string, commands: number): Promise<Filled> {
+export async function fillSets(
+  bench: Bench,
+  key: string,
+  commands: number,
+  { valueBytes = VALUE.length, keyspace = KEYSPACE } = {},
+): Promise<Filled> {
   const filler = new Filler(bench, key);
   const random = randomFrom(SEED);
-  const set = encodeCommand(['SET', `key:${'0'.repeat(12)}`, VALUE]);
+  const set = encodeCommand(['SET', `key:${'0'.repeat(12)}`, Buffer.alloc(valueBytes, 'x')]);
+  const perEntry = Math.max(1, Math.min(COMMANDS_PER_ENTRY, Math.floor(ENTRY_BYTES / set.length)));
   const digitsAt = set.indexOf('key:') + 'key:'.length;
-  const template = Buffer.concat(new Array<Buffer>(COMMANDS_PER_ENTRY).fill(set));
-  const seen = new Uint8Array(KEYSPACE);
+  const template = Buffer.concat(new Array<Buffer>(perEntry).fill(set));
+  const seen = new Uint8Array(keyspace);
   let keys = 0;
-  for (let left = commands; left > 0; left -= COMMANDS_PER_ENTRY) {
-    const count = Math.min(left, COMMANDS_PER_ENTRY);
+  for (let left = commands; left > 0; left -= perEntry) {
+    const count = Math.min(left, perEntry);
     const resp = Buffer.from(template.subarray(0, count * set.length));
     for (let i = 0; i < count; i++) {
-      const number = Math.floor(random() * KEYSPACE);
+      const number = Math.floor(random() * keyspace);
       if (seen[number] === 0) keys++;
       seen[number] = 1;
       resp.write(String(number).padStart(12, '0'), i * set.length + digitsAt, 'latin1');
