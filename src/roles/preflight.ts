@@ -241,7 +241,7 @@ async function startFinding(options: PreflightOptions): Promise<Finding> {
 /** A snapshot replaces what the target holds: its first command is a FLUSHALL. */
 export function keepProblem(
   source: Source | undefined,
-  start: Pick<IngestOptions, 'from' | 'targetData'>,
+  start: { readonly from?: string | undefined; readonly targetData: IngestOptions['targetData'] },
 ): { readonly text: string; readonly hint: string } | undefined {
   if (start.targetData !== 'keep' || source?.progress === undefined) return undefined;
   if ((start.from ?? 'beginning') !== 'beginning') return undefined;

@@ -149,7 +149,6 @@ describe.concurrent('a full sync goes on', () => {
     const doomed = pipeline.worker({
       args: lanes,
       failpoint: 'after-exec-before-reply=kill@5',
-      elsewhereIn: 3,
     });
     await reaches(doomed, 'after-exec-before-reply');
     const rounds = HEAVY ? 12 : 2;
