@@ -15,6 +15,7 @@ const LINES = {
   rollbackNoticed: /the target went back in time/g,
   waitedForTarget: /waiting for the target|the lane waits|the gate waits/g,
   fullSyncs: /the target's data is replaced/g,
+  refusedAtStart: /^lanegate: the target is a replica$/gm,
 } as const;
 
 export type LogGuard = keyof typeof LINES;
@@ -64,12 +65,13 @@ export class Crew {
   async retire(child: WorkerChild): Promise<void> {
     // Before its first word it has no handler of signals yet.
     await until('it has begun', () => child.output !== '' || !child.running).catch(() => {});
+    if (!child.running) return;
     this.#doomed.add(child);
     child.signal('SIGCONT');
     child.signal('SIGTERM');
     const code = await Promise.race([child.exit(), delay(EXIT_MS_MAX, 'late' as const)]);
     // Where it was killed, somebody else has killed it.
-    if (code === 0 || child.process.signalCode === 'SIGKILL') return;
+    if (code === 0 || child.process.signalCode === 'SIGKILL' || refusedAtStart(child)) return;
     this.unexpected.push(`ended with ${code} after SIGTERM: ${child.output.slice(-TAIL_CHARS)}`);
     await child.kill();
   }
@@ -93,12 +95,17 @@ export class Crew {
   #ended(child: WorkerChild): void {
     this.#members.delete(child);
     tally(this.#seen, child.output);
-    if (this.#doomed.delete(child)) return;
+    if (this.#doomed.delete(child) || refusedAtStart(child)) return;
     const { exitCode, signalCode } = child.process;
     this.unexpected.push(
       `ended by itself with ${signalCode ?? exitCode}: ${child.output.slice(-TAIL_CHARS)}`,
     );
   }
+}
+
+/** Whoever starts while the target is read-only ends with 1, and is started again as a service would do it. */
+function refusedAtStart({ process, output }: WorkerChild): boolean {
+  return process.exitCode === 1 && /^lanegate: the target is a replica$/m.test(output);
 }
 
 function tally(into: Map<LogGuard, number>, text: string): void {
