@@ -113,6 +113,8 @@ async function measure(bench: Bench, request: Request): Promise<Results> {
       say(failure);
       results.failures.push(failure);
     }
+    // Nor in a run that is ended on the way.
+    if (request.out !== undefined) store(request.out, results);
   };
   const ceilings: number[] = [];
   const ceiling = async () => {
@@ -161,8 +163,12 @@ async function measure(bench: Bench, request: Request): Promise<Results> {
   return results;
 }
 
+function store(out: string, results: Results): void {
+  writeFileSync(out, `${JSON.stringify(results, null, 2)}\n`);
+}
+
 function present(results: Results, { json, out, write, compare: against }: Request): void {
-  if (out !== undefined) writeFileSync(out, `${JSON.stringify(results, null, 2)}\n`);
+  if (out !== undefined) store(out, results);
   if (write) writeMarkdown(packageRoot(), results);
   if (json) console.log(JSON.stringify(results));
   else console.log(report(results));

@@ -35,7 +35,7 @@ export interface Filled {
   readonly bytes: number;
 }
 
-type Changes = Partial<Pick<PipelineOptions, 'name' | 'lanes' | 'queue' | 'workerArgs'>>;
+type Changes = Partial<Pick<PipelineOptions, 'name' | 'lanes' | 'queue' | 'target'>>;
 
 /** Source and target live as long as the run; a queue server only as long as one measurement. */
 export class Bench implements AsyncDisposable {
@@ -84,9 +84,9 @@ export class Bench implements AsyncDisposable {
       lanes: LANES,
       target: this.target,
       nodeArgs,
+      workerArgs,
       ...from,
       ...changes,
-      workerArgs: [...workerArgs, ...(changes.workerArgs ?? [])],
       queue: changes.queue ?? (await startQueue()),
       ownsQueue: changes.queue === undefined,
     });
