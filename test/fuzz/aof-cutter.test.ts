@@ -5,11 +5,23 @@ import { type CutStop, Cutter, type FileEntry } from '../../src/sources/aof/cutt
 import { startOf } from '../../src/sources/aof/place.ts';
 import { commands, damaged, runs } from './bytes.ts';
 
-const annotation = fc.constantFrom('#TS:1700000000\r\n', '#TS:99\r\n', '# by hand\n', '#TS:x\r\n', `#${'x'.repeat(2_000)}\r\n`);
+const annotation = fc.constantFrom(
+  '#TS:1700000000\r\n',
+  '#TS:99\r\n',
+  '# by hand\n',
+  '#TS:x\r\n',
+  `#${'x'.repeat(2_000)}\r\n`,
+);
 const file = fc
-  .array(fc.oneof({ weight: 4, arbitrary: commands }, { weight: 1, arbitrary: annotation.map((text) => Buffer.from(text)) }), {
-    maxLength: 6,
-  })
+  .array(
+    fc.oneof(
+      { weight: 4, arbitrary: commands },
+      { weight: 1, arbitrary: annotation.map((text) => Buffer.from(text)) },
+    ),
+    {
+      maxLength: 6,
+    },
+  )
   .map((parts) => Buffer.concat(parts));
 const OPTIONS = { transactionBytesMax: 400, untilMs: undefined, timeMsDefault: 7 };
 
@@ -53,25 +65,30 @@ test('whatever the file: whole commands in order, the same in small pieces as at
   let stops = 0;
   let entries = 0;
   fc.assert(
-    fc.property(damaged(file), fc.integer({ min: 1, max: 50 }), fc.integer({ min: 1, max: 300 }), (bytes, step, entryBytes) => {
-      const whole = read(bytes, bytes.length + 1, entryBytes);
-      const pieces = read(bytes, step, entryBytes);
-      expect(said(pieces.entries)).toEqual(said(whole.entries));
-      expect(pieces.end).toBe(whole.end);
-      expect(pieces.stop?.kind).toBe(whole.stop?.kind);
-      for (const { resp } of whole.entries) {
-        const text = resp.toString('latin1');
-        // Each command of it is a piece of the file, and the database of each is known.
-        expect(bytes.toString('latin1')).toContain(text.slice(0, text.indexOf('\r\n')));
-      }
-      for (const line of said(whole.entries)) expect(line).not.toMatch(/^NaN/);
-      if (whole.stop !== undefined && whole.stop.kind !== 'until') {
-        stops++;
-        expect(whole.stop.offset).toBeGreaterThanOrEqual(whole.end);
-        expect(whole.stop.offset).toBeLessThanOrEqual(bytes.length);
-      }
-      entries += whole.entries.length;
-    }),
+    fc.property(
+      damaged(file),
+      fc.integer({ min: 1, max: 50 }),
+      fc.integer({ min: 1, max: 300 }),
+      (bytes, step, entryBytes) => {
+        const whole = read(bytes, bytes.length + 1, entryBytes);
+        const pieces = read(bytes, step, entryBytes);
+        expect(said(pieces.entries)).toEqual(said(whole.entries));
+        expect(pieces.end).toBe(whole.end);
+        expect(pieces.stop?.kind).toBe(whole.stop?.kind);
+        for (const { resp } of whole.entries) {
+          const text = resp.toString('latin1');
+          // Each command of it is a piece of the file, and the database of each is known.
+          expect(bytes.toString('latin1')).toContain(text.slice(0, text.indexOf('\r\n')));
+        }
+        for (const line of said(whole.entries)) expect(line).not.toMatch(/^NaN/);
+        if (whole.stop !== undefined && whole.stop.kind !== 'until') {
+          stops++;
+          expect(whole.stop.offset).toBeGreaterThanOrEqual(whole.end);
+          expect(whole.stop.offset).toBeLessThanOrEqual(bytes.length);
+        }
+        entries += whole.entries.length;
+      },
+    ),
     runs(1_500),
   );
   expect(stops).toBeGreaterThan(300);

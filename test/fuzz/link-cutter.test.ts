@@ -37,7 +37,10 @@ function said(entries: readonly Entry[]): string[] {
 }
 
 const link = fc
-  .array(fc.oneof({ weight: 5, arbitrary: commands }, { weight: 1, arbitrary: fc.constant(Buffer.from('\n')) }), { maxLength: 6 })
+  .array(
+    fc.oneof({ weight: 5, arbitrary: commands }, { weight: 1, arbitrary: fc.constant(Buffer.from('\n')) }),
+    { maxLength: 6 },
+  )
   .map((parts) => Buffer.concat(parts));
 
 test('whatever a master sends: whole commands in order, none twice, none invented, then a stop that names the offset', () => {

@@ -57,18 +57,23 @@ test('a frame of many pieces is put together byte for byte', () => {
   const message = Buffer.alloc(5 * MIB + 3);
   for (let at = 0; at < message.length; at++) message[at] = (at * 7) % 251;
   const reader = new FrameReader();
-  const found = cut(Buffer.concat([frameOf(message), frameOf(Buffer.from('z'))]), [100_000, 1, 70_001]).flatMap((piece) =>
-    [...reader.push(piece)].map((frame) => Buffer.from(frame)),
-  );
+  const found = cut(
+    Buffer.concat([frameOf(message), frameOf(Buffer.from('z'))]),
+    [100_000, 1, 70_001],
+  ).flatMap((piece) => [...reader.push(piece)].map((frame) => Buffer.from(frame)));
   expect(found.map((frame) => frame.length)).toEqual([message.length, 1]);
   expect(found[0]?.equals(message)).toBe(true);
 });
 
 test('any message of a master is read or refused', async () => {
-  const lines = (await readFile(new URL('../fixtures/pika/session-v4.0.1.jsonl', import.meta.url), 'utf8')).trim().split('\n');
+  const lines = (await readFile(new URL('../fixtures/pika/session-v4.0.1.jsonl', import.meta.url), 'utf8'))
+    .trim()
+    .split('\n');
   const recorded = lines
     .map((line) => JSON.parse(line) as { from?: string; hex?: string })
-    .flatMap(({ from, hex }) => (from === 'master' && hex !== undefined ? [Buffer.from(hex, 'hex').subarray(4)] : []));
+    .flatMap(({ from, hex }) =>
+      from === 'master' && hex !== undefined ? [Buffer.from(hex, 'hex').subarray(4)] : [],
+    );
   expect(recorded.length).toBeGreaterThan(5);
   fc.assert(
     fc.property(damaged(fc.oneof(fc.constantFrom(...recorded), value)), (frame) => {
@@ -82,19 +87,35 @@ test('any message of a master is read or refused', async () => {
         // What protobufjs throws, and no assertion of this test.
         expect(error).toBeInstanceOf(Error);
         expect((error as Error).name).toMatch(/^(Error|RangeError|ProtocolError)$/);
-        expect((error as Error).message).toMatch(/out of range|wire type|wireType|missing required|invalid|illegal|depth/i);
+        expect((error as Error).message).toMatch(
+          /out of range|wire type|wireType|missing required|invalid|illegal|depth/i,
+        );
       }
     }),
     runs(3_000),
   );
 });
 
-const VERBS = ['SET', 'set', 'PKSETEXAT', 'SETEX', 'EXPIRE', 'PEXPIRE', 'PKPATTERNMATCHDEL', 'MULTI', 'SELECT', 'slotsmgrt-exec-wrapper'];
+const VERBS = [
+  'SET',
+  'set',
+  'PKSETEXAT',
+  'SETEX',
+  'EXPIRE',
+  'PEXPIRE',
+  'PKPATTERNMATCHDEL',
+  'MULTI',
+  'SELECT',
+  'slotsmgrt-exec-wrapper',
+];
 const logged = fc.oneof(
   command,
-  fc.tuple(fc.constantFrom(...VERBS), fc.array(fc.oneof(value, fc.constantFrom('EX', 'VX', '10', '-1').map(Buffer.from)), { maxLength: 5 })).map(
-    ([verb, args]) => [Buffer.from(verb), ...args],
-  ),
+  fc
+    .tuple(
+      fc.constantFrom(...VERBS),
+      fc.array(fc.oneof(value, fc.constantFrom('EX', 'VX', '10', '-1').map(Buffer.from)), { maxLength: 5 }),
+    )
+    .map(([verb, args]) => [Buffer.from(verb), ...args]),
 );
 
 function itemOf(content: Buffer): Buffer {
@@ -125,7 +146,8 @@ test('an item of the binlog becomes whole commands, nothing, or a reason', () =>
     }),
     runs(4_000),
   );
-  for (const kind of ['commands', 'nothing', 'cannot', 'no item']) expect(kinds.get(kind), kind).toBeGreaterThan(50);
+  for (const kind of ['commands', 'nothing', 'cannot', 'no item'])
+    expect(kinds.get(kind), kind).toBeGreaterThan(50);
 });
 
 let dir = '';
@@ -134,7 +156,10 @@ beforeAll(async () => {
 });
 afterAll(() => rm(dir, { recursive: true, force: true }));
 
-async function blocksOf(path: string, bound: number | undefined): Promise<{ items: BlockItem[]; error: BlockError | undefined }> {
+async function blocksOf(
+  path: string,
+  bound: number | undefined,
+): Promise<{ items: BlockItem[]; error: BlockError | undefined }> {
   const items: BlockItem[] = [];
   await using file = await open(path);
   const reader = new BlockReader({ file, from: 0, bound });
@@ -154,7 +179,11 @@ test('blocks with any byte wrong give the items in front of it, then an error at
   for (let n = 0; n < 5; n++) writer.append(['SET', `key:${n}`, 'v']);
   writer.write();
   const whole = await readFile(join(dir, 'write2file0'));
-  const right = (await blocksOf(join(dir, 'write2file0'), undefined)).items.map(({ start, end, bytes }) => ({ start, end, bytes }));
+  const right = (await blocksOf(join(dir, 'write2file0'), undefined)).items.map(({ start, end, bytes }) => ({
+    start,
+    end,
+    bytes,
+  }));
   expect(right.length).toBe(46);
   const path = join(dir, 'damaged');
   let errors = 0;

@@ -6,18 +6,43 @@ import { cut, damaged, runs, sizes, value } from './bytes.ts';
 
 const REPLY_BYTES_MAX = 100_000;
 
-const line = fc.constantFrom('+OK\r\n', '+QUEUED\r\n', ':1\r\n', ':-9223372036854775808\r\n', '-ERR no\r\n', '_\r\n', '#t\r\n', ',1.5\r\n');
-const bulk = value.map((bytes) => Buffer.concat([Buffer.from(`$${bytes.length}\r\n`), bytes, Buffer.from('\r\n')]));
-const flat = fc.oneof(line.map((text) => Buffer.from(text)), bulk, fc.constant(Buffer.from('$-1\r\n')));
-const array = (inner: fc.Arbitrary<Buffer>) =>
-  fc.array(inner, { maxLength: 4 }).map((items) => Buffer.concat([Buffer.from(`*${items.length}\r\n`), ...items]));
-const reply = fc.oneof({ weight: 3, arbitrary: flat }, { weight: 1, arbitrary: array(fc.oneof(flat, array(flat))) });
-const batch = fc.array(reply, { minLength: 1, maxLength: 4 }).map((items) =>
-  Buffer.concat([Buffer.from('+QUEUED\r\n'.repeat(items.length) + `*${items.length}\r\n`), ...items]),
+const line = fc.constantFrom(
+  '+OK\r\n',
+  '+QUEUED\r\n',
+  ':1\r\n',
+  ':-9223372036854775808\r\n',
+  '-ERR no\r\n',
+  '_\r\n',
+  '#t\r\n',
+  ',1.5\r\n',
 );
+const bulk = value.map((bytes) =>
+  Buffer.concat([Buffer.from(`$${bytes.length}\r\n`), bytes, Buffer.from('\r\n')]),
+);
+const flat = fc.oneof(
+  line.map((text) => Buffer.from(text)),
+  bulk,
+  fc.constant(Buffer.from('$-1\r\n')),
+);
+const array = (inner: fc.Arbitrary<Buffer>) =>
+  fc
+    .array(inner, { maxLength: 4 })
+    .map((items) => Buffer.concat([Buffer.from(`*${items.length}\r\n`), ...items]));
+const reply = fc.oneof(
+  { weight: 3, arbitrary: flat },
+  { weight: 1, arbitrary: array(fc.oneof(flat, array(flat))) },
+);
+const batch = fc
+  .array(reply, { minLength: 1, maxLength: 4 })
+  .map((items) =>
+    Buffer.concat([Buffer.from(`${'+QUEUED\r\n'.repeat(items.length)}*${items.length}\r\n`), ...items]),
+  );
 const stream = fc.array(fc.oneof(reply, batch), { maxLength: 5 }).map((items) => Buffer.concat(items));
 const asked = fc.array(
-  fc.record({ kind: fc.constantFrom('replies' as const, 'batch' as const), count: fc.integer({ min: 1, max: 4 }) }),
+  fc.record({
+    kind: fc.constantFrom('replies' as const, 'batch' as const),
+    count: fc.integer({ min: 1, max: 4 }),
+  }),
   { maxLength: 5 },
 );
 
@@ -26,7 +51,10 @@ interface Read {
   readonly failed: boolean;
 }
 
-function read(pieces: readonly Buffer[], wanted: readonly { kind: 'replies' | 'batch'; count: number }[]): Read {
+function read(
+  pieces: readonly Buffer[],
+  wanted: readonly { kind: 'replies' | 'batch'; count: number }[],
+): Read {
   const results: unknown[] = [];
   const resolve = (result: unknown) => results.push(result);
   const expected = wanted.map((one): Expectation => ({ ...one, resolve }));

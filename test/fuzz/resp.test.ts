@@ -20,7 +20,9 @@ test('whatever the bytes: commands that encode to them again, then their end or 
         while (scanner.next()) {
           accepted++;
           expect(scanner.start).toBe(end);
-          expect(encodeCommand(scanner.args()).equals(buffer.subarray(scanner.start, scanner.end))).toBe(true);
+          expect(encodeCommand(scanner.args()).equals(buffer.subarray(scanner.start, scanner.end))).toBe(
+            true,
+          );
           end = scanner.end;
         }
         expect(end).toBe(buffer.length);

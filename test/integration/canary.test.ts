@@ -154,7 +154,9 @@ class Scene implements AsyncDisposable {
 
   /** Every page that the board has, by the links of its own API. */
   async browse(url: string): Promise<void> {
-    const headers = { authorization: `Basic ${Buffer.from(`${USER}:${PASSWORDS.board}`).toString('base64')}` };
+    const headers = {
+      authorization: `Basic ${Buffer.from(`${USER}:${PASSWORDS.board}`).toString('base64')}`,
+    };
     const get = async (path: string) => {
       const text = await (await fetch(url + path, { headers })).text();
       this.heard.add(`GET ${path}`, text);
@@ -212,72 +214,85 @@ async function leaveOutAll(scene: Scene): Promise<number> {
   return left;
 }
 
-test(
-  'no password and no value is printed, served or stored outside of the streams that hold commands',
-  { timeout: 180_000 },
-  async () => {
-    await using scene = await Scene.start();
-    const { heard, env } = scene;
-    const boardEnv = { ...env, LANEGATE_BOARD_USER: USER, LANEGATE_BOARD_PASSWORD: PASSWORDS.board };
-    const [httpPort, boardPort] = [String(await freePort()), String(await freePort())];
-    await using first = spawnLanegate(['worker', '--lanes', '2'], { env });
-    await first.waitForLine(/ingest begins/);
-    await scene.append(STOPPING);
-    expect(await leaveOutAll(scene)).toBe(4);
-    const { stdout, stderr } = await first.kill();
-    heard.add('the first worker', stdout + stderr);
+test('no password and no value is printed, served or stored outside of the streams that hold commands', {
+  timeout: 180_000,
+}, async () => {
+  await using scene = await Scene.start();
+  const { heard, env } = scene;
+  const boardEnv = { ...env, LANEGATE_BOARD_USER: USER, LANEGATE_BOARD_PASSWORD: PASSWORDS.board };
+  const [httpPort, boardPort] = [String(await freePort()), String(await freePort())];
+  await using first = spawnLanegate(['worker', '--lanes', '2'], { env });
+  await first.waitForLine(/ingest begins/);
+  await scene.append(STOPPING);
+  expect(await leaveOutAll(scene)).toBe(4);
+  const { stdout, stderr } = await first.kill();
+  heard.add('the first worker', stdout + stderr);
 
-    await using worker = spawnLanegate(['worker', '--on-poison', 'dead-letter', '--http-port', httpPort], { env });
-    await using board = spawnLanegate(['board', '--board-port', boardPort, '--log-format', 'json'], { env: boardEnv });
-    await scene.append(TROUBLE);
-    await scene.appendMalformed();
-    await scene.append([['SET', 'very-last', VALUE]]);
-    await scene.applied('very-last');
-    const counters = await scene.queue.client().hgetall('{lanegate-default}:counters');
-    expect(Number(counters.deadLettered)).toBeGreaterThan(10);
-    expect(Number(counters.divergences)).toBeGreaterThan(5);
-    heard.add('GET /metrics of the worker', await (await fetch(`http://127.0.0.1:${httpPort}/metrics`)).text());
+  await using worker = spawnLanegate(['worker', '--on-poison', 'dead-letter', '--http-port', httpPort], {
+    env,
+  });
+  await using board = spawnLanegate(['board', '--board-port', boardPort, '--log-format', 'json'], {
+    env: boardEnv,
+  });
+  await scene.append(TROUBLE);
+  await scene.appendMalformed();
+  await scene.append([['SET', 'very-last', VALUE]]);
+  await scene.applied('very-last');
+  const counters = await scene.queue.client().hgetall('{lanegate-default}:counters');
+  expect(Number(counters.deadLettered)).toBeGreaterThan(10);
+  expect(Number(counters.divergences)).toBeGreaterThan(5);
+  heard.add('GET /metrics of the worker', await (await fetch(`http://127.0.0.1:${httpPort}/metrics`)).text());
 
-    await scene.run(['lane', 'pause', '1']);
-    for (const args of [['status'], ['status', '--json'], ['errors'], ['errors', '--json'], ['check']]) {
-      expect((await scene.run(args)).code, args.join(' ')).toBe(0);
+  await scene.run(['lane', 'pause', '1']);
+  for (const args of [['status'], ['status', '--json'], ['errors'], ['errors', '--json'], ['check']]) {
+    expect((await scene.run(args)).code, args.join(' ')).toBe(0);
+  }
+  await scene.run(['lane', 'resume', '1']);
+  const shown = await lanegate(['errors', '--values'], { env });
+  expect(shown.stdout).toContain(VALUE);
+  expect(shown.stdout).not.toMatch(new RegExp(SECRETS.join('|')));
+
+  for (const server of ['TARGET', 'QUEUE', 'SOURCE']) {
+    const changes = {
+      LANEGATE_QUEUE_PASSWORD_FILE: '',
+      LANEGATE_CONFIG: '',
+      [`LANEGATE_${server}_PASSWORD`]: PASSWORDS.wrong,
+    };
+    for (const verb of ['check', 'status', 'errors', 'verify'])
+      await scene.run(
+        [verb],
+        server === 'QUEUE' ? { ...changes, LANEGATE_CONFIG: env.LANEGATE_CONFIG as string } : changes,
+      );
+  }
+  const secretFlag = await scene.run(['check', '--target-password', PASSWORDS.wrong]);
+  expect(secretFlag.code).toBe(2);
+  await scene.run(['check', `--target=redis://x:${PASSWORDS.wrong}@h:99999`]);
+  await scene.run(['check', `--target=foo://x:${PASSWORDS.wrong}@h`]);
+  await scene.run(['check', '--nothing', PASSWORDS.wrong]);
+
+  const line = await board.waitForLine(/board is listening/);
+  await scene.browse((JSON.parse(line) as { url: string }).url);
+
+  for (const { pid } of [worker, board]) {
+    for (const file of ['cmdline', 'comm']) {
+      const path = `/proc/${pid}/${file}`;
+      if (existsSync(path)) heard.add(path, readFileSync(path, 'latin1'));
     }
-    await scene.run(['lane', 'resume', '1']);
-    const shown = await lanegate(['errors', '--values'], { env });
-    expect(shown.stdout).toContain(VALUE);
-    expect(shown.stdout).not.toMatch(new RegExp(SECRETS.join('|')));
-
-    for (const server of ['TARGET', 'QUEUE', 'SOURCE']) {
-      const changes = { LANEGATE_QUEUE_PASSWORD_FILE: '', LANEGATE_CONFIG: '', [`LANEGATE_${server}_PASSWORD`]: PASSWORDS.wrong };
-      for (const verb of ['check', 'status', 'errors', 'verify'])
-        await scene.run([verb], server === 'QUEUE' ? { ...changes, LANEGATE_CONFIG: env.LANEGATE_CONFIG as string } : changes);
+  }
+  for (const [name, server] of [
+    ['queue', scene.queue],
+    ['target', scene.target],
+  ] as const) {
+    for (const { key, text } of await contentsOf(server.client())) {
+      const isOurs = name === 'queue' || key.startsWith('lanegate:');
+      if (isOurs && !HOLDS_COMMANDS.test(key)) heard.add(`${name} ${key}`, text);
+      else expect(text).not.toMatch(new RegExp(SECRETS.join('|')));
     }
-    const secretFlag = await scene.run(['check', '--target-password', PASSWORDS.wrong]);
-    expect(secretFlag.code).toBe(2);
-    await scene.run(['check', `--target=redis://x:${PASSWORDS.wrong}@h:99999`]);
-    await scene.run(['check', `--target=foo://x:${PASSWORDS.wrong}@h`]);
-    await scene.run(['check', '--nothing', PASSWORDS.wrong]);
+  }
+  heard.add('clients of the target', String(await scene.target.client().client('LIST')));
+  for (const ended of [await worker.kill(), await board.kill()])
+    heard.add('a process', ended.stdout + ended.stderr);
 
-    const line = await board.waitForLine(/board is listening/);
-    await scene.browse((JSON.parse(line) as { url: string }).url);
-
-    for (const { pid } of [worker, board]) {
-      for (const file of ['cmdline', 'comm']) {
-        const path = `/proc/${pid}/${file}`;
-        if (existsSync(path)) heard.add(path, readFileSync(path, 'latin1'));
-      }
-    }
-    for (const [name, server] of [['queue', scene.queue], ['target', scene.target]] as const) {
-      for (const { key, text } of await contentsOf(server.client())) {
-        const isOurs = name === 'queue' || key.startsWith('lanegate:');
-        if (isOurs && !HOLDS_COMMANDS.test(key)) heard.add(`${name} ${key}`, text);
-        else expect(text).not.toMatch(new RegExp(SECRETS.join('|')));
-      }
-    }
-    heard.add('clients of the target', String(await scene.target.client().client('LIST')));
-    for (const ended of [await worker.kill(), await board.kill()]) heard.add('a process', ended.stdout + ended.stderr);
-
-    expect(heard.bytes).toBeGreaterThan(50_000);
-    expect(heard.leaks([...SECRETS, ...VALUES])).toEqual([]);
-  },
-);
+  expect(heard.bytes).toBeGreaterThan(50_000);
+  expect(heard.leaks([...SECRETS, ...VALUES])).toEqual([]);
+});

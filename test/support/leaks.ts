@@ -37,7 +37,8 @@ export async function contentsOf(redis: Redis): Promise<{ key: string; text: str
   try {
     for (let db = 0; db < 16; db++) {
       await client.select(db);
-      for (const key of await client.keys('*')) found.push({ key, text: `${key}\n${await textOf(client, key)}` });
+      for (const key of await client.keys('*'))
+        found.push({ key, text: `${key}\n${await textOf(client, key)}` });
     }
   } finally {
     client.disconnect();
