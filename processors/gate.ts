@@ -273,7 +273,7 @@ export class GateRunner {
     if (judged.refusal !== 'poison') return await this.#refused(judged.error);
     const blamed = judged.index === undefined ? undefined : batch.commandAt(judged.index);
     const seq = blamed?.seq ?? attempt.item.seq;
-    const reason = reasonOf(judged.error);
+    const reason = reasonOf(judged.error, blamed?.args ?? []);
     if (this.#context.options.onPoison === 'dead-letter' && blamed) {
       const place = {
         stop: `gate:${attempt.item.seq}`,

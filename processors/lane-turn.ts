@@ -224,7 +224,7 @@ export class LaneTurn {
     const blamed = judged.index === undefined ? undefined : plan.batch.commandAt(judged.index);
     // A refusal of EXEC itself that no command explains is not ours to skip: try again.
     if (!blamed) throw judged.error;
-    const reason = reasonOf(judged.error);
+    const reason = reasonOf(judged.error, blamed.args);
     if (this.#context.options.onPoison === 'dead-letter') {
       const { journalId } = this.#options;
       const stop = `lane:${lane}` as const;

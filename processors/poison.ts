@@ -44,9 +44,27 @@ export function nameOf(
   return { command, key: key === undefined ? null : formatKey(key) };
 }
 
-/** An error text without the arguments that Redis repeats in some of them. */
-export function reasonOf(error: ReplyError): string {
-  return error.message.replace(/(with args beginning with:)[^\n]*/, '$1 ...').slice(0, 300);
+const REASON_CHARS_MAX = 300;
+/** Of fewer characters an argument says nothing, and would be found by chance. */
+const ARGUMENT_CHARS_MIN = 3;
+/** Longer ones no error repeats whole. */
+const ARGUMENT_BYTES_MAX = 1_024;
+
+/**
+ * An error text without what it repeats of the command: arguments (GEOADD its coordinates, a script what it was given),
+ * and the piece of a script's text at which it could not be read.
+ */
+export function reasonOf(error: ReplyError, args: readonly Buffer[]): string {
+  let text = error.message
+    .slice(0, 2 * ARGUMENT_BYTES_MAX)
+    .replace(/(with args beginning with:)[^\n]*/, '$1 ...')
+    .replace(/\bnear '.*'/s, "near '...'")
+    .replace(/\b(?:user_script|user_function|@user_\w+):\d+: .*/s, 'an error of its own');
+  for (const arg of args.slice(1)) {
+    if (arg.length < ARGUMENT_CHARS_MIN || arg.length > ARGUMENT_BYTES_MAX) continue;
+    text = text.replaceAll(arg.toString('utf8'), '...');
+  }
+  return text.slice(0, REASON_CHARS_MAX);
 }
 
 /** Leaves a command out by policy: it is kept as a dead letter, and skipped from now on. */
@@ -136,7 +154,7 @@ export async function recordErrors(
   for (const { index, error } of errors) {
     const found = batch.commandAt(index);
     const args = found?.args ?? [];
-    const named = { seq: found?.seq ?? 0, ...nameOf(context, args), reason: reasonOf(error) };
+    const named = { seq: found?.seq ?? 0, ...nameOf(context, args), reason: reasonOf(error, args) };
     first ??= named;
     await context.records.divergence(
       { kind: 'error-reply', generation, through: named.seq, lanes, atMs: context.now(), ...named },

@@ -43,7 +43,13 @@ function readMapping(path: string, problems: string[]): Record<string, unknown> 
     );
   }
   if (document.errors.length > 0) return {};
-  const content: unknown = document.toJS({ maxAliasCount: 100 });
+  let content: unknown;
+  try {
+    content = document.toJS({ maxAliasCount: 100 });
+  } catch {
+    problems.push(`${path}: its aliases (*name) cannot be resolved`);
+    return {};
+  }
   if (content === null || content === undefined) return {};
   if (typeof content === 'object' && !Array.isArray(content)) return content as Record<string, unknown>;
   problems.push(`${path}: must be a mapping of options to values`);

@@ -258,8 +258,14 @@ function endpoint(
 ): Endpoint | undefined {
   if (url === undefined) return undefined;
   try {
-    if (/^rediss?:\/\//.test(url)) return parseEndpoint(origin, url, secrets);
-    problems.push(`${origin}: must be a URL that begins with redis:// or rediss://`);
+    const parsed = /^rediss?:\/\//.test(url) ? parseEndpoint(origin, url, secrets) : undefined;
+    // Elsewhere ?password= is known, and what is shown of a URL has its query.
+    if (parsed?.display.includes('?') === false) return parsed;
+    problems.push(
+      parsed === undefined
+        ? `${origin}: must be a URL that begins with redis:// or rediss://`
+        : `${origin}: a URL of this server takes nothing behind a "?"`,
+    );
   } catch (error) {
     if (error instanceof ConfigurationError) problems.push(...error.problems);
     else throw error;

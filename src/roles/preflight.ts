@@ -12,6 +12,7 @@ import { ControlKeys, parseIdentity, parseMark } from '../target/control.ts';
 import type { FencedSession } from '../target/session.ts';
 import { ReplyError } from '../wire/replies.ts';
 import { connectionHint } from './connection-hint.ts';
+import { rightsFinding } from './target-rights.ts';
 
 const QUEUE_VERSION_MIN = [6, 2] as const;
 
@@ -44,6 +45,7 @@ export async function preflight(options: PreflightOptions): Promise<Finding[]> {
     ...(queueInfo === undefined ? [] : queueFindings(queueInfo)),
     ...targetFindings(targetInfo, policy),
     await transactionFinding(target, name),
+    await rightsFinding(target),
     await databasesFinding(target),
     ...seen.findings,
     ...sameServerFindings({

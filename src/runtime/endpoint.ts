@@ -37,6 +37,13 @@ export function parseEndpoint(option: string, text: string, secrets: EndpointSec
   } catch {
     throw new ConfigurationError([`${option}: not a URL such as redis://host:6379/0`]);
   }
+  // A / ? or # in a password ends the host for the parser: its rest would be shown as path or query.
+  const isMisplaced = url.pathname.includes('@') || url.hash.includes('@') || /^\?[^=&]*@/.test(url.search);
+  if (isMisplaced) {
+    throw new ConfigurationError([
+      `${option}: a password with / ? or # in it must be percent-encoded, or come from its variable or file`,
+    ]);
+  }
   const path = url.pathname.replace(/^\//, '');
   if (path !== '' && !/^\d{1,5}$/.test(path)) {
     throw new ConfigurationError([`${option}: the path of the URL must be a database number, not "${path}"`]);

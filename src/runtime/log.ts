@@ -74,6 +74,6 @@ export function safeMessage(error: unknown): string {
 /** `redis://u:p@h` -> `redis://***@h`; "unknown command 'X', with args beginning with: ..." loses its arguments. */
 export function mask(text: string): string {
   return text
-    .replace(/\b([a-z][a-z0-9+.-]*:\/\/)[^\s/?#@]*@/gi, '$1***@')
+    .replace(/\b([a-z][a-z0-9+.-]*:\/\/)[^\s/?#]*@/gi, '$1***@')
     .replace(/(with args beginning with:)[^\n]*/gi, '$1 ***');
 }

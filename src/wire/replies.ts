@@ -31,6 +31,9 @@ export type BatchOutcome =
   | { readonly kind: 'fenced' }
   | { readonly kind: 'aborted'; readonly errors: readonly CommandError[]; readonly error: ReplyError };
 
+/** What servers send nests a few levels deep; a frame for each level is memory that no byte limit counts. */
+const NESTING_MAX = 128;
+
 interface Frame {
   readonly items: Reply[];
   left: number;
@@ -70,8 +73,10 @@ export class ReplyBuilder {
     }
   }
 
-  /** The next `elements` additions are an array's. */
+  /** The next `elements` additions are an array's. @throws ProtocolError when it nests too deep */
   openArray(elements: number): void {
+    if (this.#open.length >= NESTING_MAX)
+      throw new ProtocolError(`a reply that nests deeper than ${NESTING_MAX}`);
     if (elements === 0) this.add([]);
     else this.#open.push({ items: [], left: elements });
   }

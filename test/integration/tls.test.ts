@@ -1,11 +1,13 @@
 import { execFile } from 'node:child_process';
-import { mkdtemp, rm, writeFile } from 'node:fs/promises';
+import { mkdtemp, readFile, rm, writeFile } from 'node:fs/promises';
 import { createServer } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import { createServer as createTlsServer, type TLSSocket } from 'node:tls';
 import { promisify } from 'node:util';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { lanegate, spawnLanegate } from '../support/cli.ts';
+import { until } from '../support/faults.ts';
 import { RedisServer } from '../support/redis-server.ts';
 
 // Real servers that speak TLS and want a client certificate, signed by an authority that only we know.
@@ -135,6 +137,53 @@ describe('TLS', () => {
     expect(await named('redis.test')).toEqual({ code: 0, errors: [] });
     const { code, errors } = await named('stranger.test');
     expect([code, errors[0]?.hint]).toEqual([1, expect.stringContaining('--target-tls-server-name')]);
+  });
+
+  test('a live source is copied and followed over TLS, with a client certificate', async () => {
+    const [source, target] = servers as [RedisServer, RedisServer];
+    await target.client().flushall();
+    await source.client().mset('copied', '1', 'also', '2');
+    const live = {
+      ...env,
+      LANEGATE_NAME: 'live',
+      LANEGATE_SOURCE: String(env.LANEGATE_SOURCE)
+        .replace('rediss-stream', 'rediss')
+        .replace('?key=binlog', ''),
+      LANEGATE_DATA_DIR: join(folder, 'live'),
+    };
+    await using worker = spawnLanegate(['worker', '--lanes', '2'], { env: live });
+    await until('the copy is there', async () => (await target.client().exists('copied', 'also')) === 2);
+    await source.client().set('followed', '1');
+    await until('the rest follows', async () => (await target.client().exists('followed')) === 1);
+    expect((await worker.kill('SIGTERM')).code).toBe(0);
+    const refused = await findings({
+      ...live,
+      LANEGATE_SOURCE_TLS_CA: other.file('ca.crt'),
+      LANEGATE_TARGET_DATA: 'keep',
+    });
+    expect(refused.errors.map(({ what, text }) => [what, text])).toEqual([
+      ['source', expect.stringMatching(/certificate/)],
+    ]);
+  });
+
+  test.each(ROLES)('the %s is told by SNI whom we want to talk to', async (role) => {
+    const names: (string | false | undefined)[] = [];
+    const files = {
+      cert: await readFile(ours.file('server.crt')),
+      key: await readFile(ours.file('server.key')),
+    };
+    const recorder = createTlsServer(files, (socket) => {
+      names.push((socket as TLSSocket & { servername?: string }).servername);
+      socket.on('error', () => {});
+      socket.destroy();
+    });
+    await new Promise<void>((resolve) => recorder.listen(0, '127.0.0.1', resolve));
+    const { port } = recorder.address() as { port: number };
+    const url = String(env[`LANEGATE_${role}`]).replace(/127\.0\.0\.1:\d+/, `127.0.0.1:${port}`);
+    await findings({ [`LANEGATE_${role}`]: url, [`LANEGATE_${role}_TLS_SERVER_NAME`]: 'redis.test' });
+    await new Promise((resolve) => recorder.close(resolve));
+    expect(names.length).toBeGreaterThan(0);
+    expect(new Set(names)).toEqual(new Set(['redis.test']));
   });
 
   test('a server that wants a certificate and gets none, or gets no TLS at all, says so', async () => {

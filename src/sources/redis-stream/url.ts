@@ -23,6 +23,8 @@ export function parseStreamUrl(option: string, url: string, secrets: EndpointSec
   let key: Buffer | undefined;
   for (const parameter of queryOf(url)) {
     const [name = '', value = ''] = splitOnce(parameter, '=');
+    // Part of a password, which the endpoint has complained about.
+    if (name.includes('@')) continue;
     if (name !== 'key') problems.push(`${option}: the URL has ?${name}=, but only ?key= is known`);
     else if (key !== undefined) problems.push(`${option}: the URL names two keys`);
     else key = percentDecoded(value);
