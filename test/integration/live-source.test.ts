@@ -29,7 +29,7 @@ async function streaming(options: {
   const traffic = new Traffic(pipeline.source, { seed: options.seed });
   await traffic.more(300);
   pipeline.worker();
-  await until('the stream is read', () => pipeline.isStreaming());
+  await until('the stream is read', () => pipeline.isStreaming(), 40_000);
   return { pipeline, proxy: proxy as FaultyProxy, traffic };
 }
 
@@ -50,25 +50,25 @@ async function attach(replica: RedisServer, source: RedisServer): Promise<void> 
   );
 }
 
-test.concurrent('what many applications do at once is at the target as it is at a replica', async () => {
+test('what many applications do at once is at the target as it is at a replica', async () => {
   await using pipeline = await LivePipeline.start();
   const traffic = new Traffic(pipeline.source, { seed: randomInt(1_000_000) });
   await traffic.more(2_000);
   pipeline.worker({ args: ['--lanes', '4'] });
   pipeline.worker();
-  await until('the stream is read', () => pipeline.isStreaming());
+  await until('the stream is read', () => pipeline.isStreaming(), 40_000);
   await traffic.more(6_000);
   await traffic.stop();
   await pipeline.equals();
   expect((await pipeline.counters()).divergences ?? 0).toBe(0);
 });
 
-test.concurrent('a key that the source renews outlives the applier that was stopped for longer than its TTL', async () => {
+test('a key that the source renews outlives the applier that was stopped for longer than its TTL', async () => {
   await using pipeline = await LivePipeline.start();
   const redis = pipeline.source.client();
   await redis.set('other', '1');
   pipeline.worker();
-  await until('the stream is read', () => pipeline.isStreaming());
+  await until('the stream is read', () => pipeline.isStreaming(), 40_000);
   const renew = () => redis.pipeline().incr('counter').pexpire('counter', 1_000).exec();
   await renew();
   await pipeline.caughtUp();
@@ -87,7 +87,7 @@ test.concurrent('a key that the source renews outlives the applier that was stop
   expect(await pipeline.target.client().get('renamed')).toBe(counted);
 });
 
-test.concurrent('a link that is cut at random bytes goes on where it was', async () => {
+test('a link that is cut at random bytes goes on where it was', async () => {
   const { pipeline, proxy, traffic } = await streaming({ seed: 11 });
   await using _ = pipeline;
   await using __ = proxy;
@@ -103,7 +103,7 @@ test.concurrent('a link that is cut at random bytes goes on where it was', async
   expect(await pipeline.generation()).toBe(2);
 });
 
-test.concurrent('a backlog that was overrun is followed by a full sync', async () => {
+test('a backlog that was overrun is followed by a full sync', async () => {
   const { pipeline, proxy, traffic } = await streaming({
     seed: 12,
     sourceArgs: ['--repl-backlog-size', '16kb'],
@@ -120,14 +120,14 @@ test.concurrent('a backlog that was overrun is followed by a full sync', async (
   await pipeline.source.client().flushall();
   pipeline.workers[0]?.signal('SIGCONT');
   await until('another log begins', async () => (await pipeline.generation()) === 3);
-  await until('the stream is read', () => pipeline.isStreaming());
+  await until('the stream is read', () => pipeline.isStreaming(), 40_000);
   await traffic.more(500);
   await traffic.stop();
   await pipeline.equals();
   expect(logged(pipeline, /backlog does not reach/)).toBe(true);
 });
 
-test.concurrent.each([
+test.each([
   ['its data and history', '3600 1', 2],
   ['nothing', '', 3],
 ])('a source that is restarted with %s is followed', async (_what, save, generation) => {
@@ -138,13 +138,13 @@ test.concurrent.each([
   await pipeline.source.restart();
   await traffic.more(500);
   await until('it is followed', async () => (await pipeline.generation()) === generation);
-  await until('the stream is read', () => pipeline.isStreaming());
+  await until('the stream is read', () => pipeline.isStreaming(), 40_000);
   await traffic.more(200);
   await traffic.stop();
   await pipeline.equals();
 });
 
-test.concurrent('a source that is killed and comes back with its AOF is followed by a full sync', async () => {
+test('a source that is killed and comes back with its AOF is followed by a full sync', async () => {
   const { pipeline, proxy, traffic } = await streaming({ seed: 14, sourceArgs: ['--appendonly', 'yes'] });
   await using _ = pipeline;
   await using __ = proxy;
@@ -156,7 +156,7 @@ test.concurrent('a source that is killed and comes back with its AOF is followed
   await pipeline.equals();
 });
 
-test.concurrent('a source that becomes a replica of another server and a master again is followed', async () => {
+test('a source that becomes a replica of another server and a master again is followed', async () => {
   const { pipeline, proxy, traffic } = await streaming({ seed: 15 });
   await using _ = pipeline;
   await using __ = proxy;
@@ -171,7 +171,7 @@ test.concurrent('a source that becomes a replica of another server and a master 
   await pipeline.equals();
 });
 
-test.concurrent('a failover to its replica keeps the place', async () => {
+test('a failover to its replica keeps the place', async () => {
   const { pipeline, proxy, traffic } = await streaming({ seed: 16 });
   await using _ = pipeline;
   await using __ = proxy;
@@ -193,7 +193,7 @@ test.concurrent('a failover to its replica keeps the place', async () => {
   expect(await pipeline.generation()).toBe(2);
 });
 
-test.concurrent('a user who may replicate and nothing else is enough', async () => {
+test('a user who may replicate and nothing else is enough', async () => {
   await using pipeline = await LivePipeline.start({
     sourceUrl: async (source) => {
       await source.client().acl('SETUSER', 'link', 'on', '>secret', '+psync', '+replconf', '+ping');
@@ -203,14 +203,14 @@ test.concurrent('a user who may replicate and nothing else is enough', async () 
   const traffic = new Traffic(pipeline.source, { seed: 18 });
   await traffic.more(300);
   pipeline.worker({ env: { LANEGATE_SOURCE_PASSWORD: 'secret' } });
-  await until('the stream is read', () => pipeline.isStreaming());
+  await until('the stream is read', () => pipeline.isStreaming(), 40_000);
   await traffic.more(500);
   await traffic.stop();
   await pipeline.equals();
   expect(pipeline.logs()).not.toContain('secret');
 });
 
-test.concurrent('what the target holds: refused, replaced, and kept only where no full sync comes', async () => {
+test('what the target holds: refused, replaced, and kept only where no full sync comes', async () => {
   await using pipeline = await LivePipeline.start({ args: ['--lanes', '2'] });
   const target = pipeline.target.client();
   await pipeline.source.client().set('source', '1');
@@ -229,7 +229,7 @@ test.concurrent('what the target holds: refused, replaced, and kept only where n
   expect(await target.keys('*')).toEqual(['old']);
 
   const now = pipeline.worker({ args: ['--target-data', 'keep', '--from', 'now'] });
-  await until('the stream is read', () => pipeline.isStreaming());
+  await until('the stream is read', () => pipeline.isStreaming(), 40_000);
   await pipeline.source.client().set('behind', '1');
   await pipeline.caughtUp();
   expect((await target.keys('[^l]*')).sort()).toEqual(['behind', 'old']);
@@ -243,7 +243,7 @@ test.concurrent('what the target holds: refused, replaced, and kept only where n
   await now.kill();
 });
 
-test.concurrent('what the target holds is replaced where that is said', async () => {
+test('what the target holds is replaced where that is said', async () => {
   await using pipeline = await LivePipeline.start();
   await pipeline.source.client().set('source', '1');
   await pipeline.target.client().set('old', '1');
@@ -251,7 +251,7 @@ test.concurrent('what the target holds is replaced where that is said', async ()
   await pipeline.equals();
 });
 
-test.concurrent('a pipeline can be ended when it has caught up, waited for, begun anew, and removed', async () => {
+test('a pipeline can be ended when it has caught up, waited for, begun anew, and removed', async () => {
   await using pipeline = await LivePipeline.start({ args: ['--lanes', '4'] });
   const traffic = new Traffic(pipeline.source, { seed: 20 });
   await traffic.more(500);
@@ -277,7 +277,7 @@ test.concurrent('a pipeline can be ended when it has caught up, waited for, begu
   await pipeline.equals();
 });
 
-test.concurrent('values larger than what the target takes at once are there after a full sync', async () => {
+test('values larger than what the target takes at once are there after a full sync', async () => {
   await using pipeline = await LivePipeline.start({ targetArgs: ['--proto-max-bulk-len', '1mb'] });
   const redis = pipeline.source.client();
   await redis.config('SET', 'rdbcompression', 'no');
