@@ -26,7 +26,7 @@ class Live implements AsyncDisposable {
   }
 
   static async start(): Promise<Live> {
-    const pipeline = await Pipeline.start({ lanes: 4 });
+    const pipeline = await Pipeline.start({ lanes: 4, live: true });
     const source = pipeline.source.client();
     await source.config('SET', 'repl-backlog-size', '16kb');
     await source.config('SET', 'repl-diskless-sync-delay', '0');
@@ -35,7 +35,7 @@ class Live implements AsyncDisposable {
 
   worker(roles: string, failpoint?: string): WorkerChild {
     const { pipeline } = this;
-    const args = ['--source', pipeline.source.url, '--data-dir', pipeline.dir, '--roles', roles];
+    const args = ['--data-dir', pipeline.dir, '--roles', roles];
     return pipeline.worker(failpoint === undefined ? { args } : { args, failpoint });
   }
 
