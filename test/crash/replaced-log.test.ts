@@ -1,3 +1,4 @@
+import { setTimeout as delay } from 'node:timers/promises';
 import { describe, expect, test } from 'vitest';
 import { compareServers } from '../support/compare.ts';
 import { until } from '../support/faults.ts';
@@ -7,6 +8,9 @@ import { Pipeline, type WorkerChild } from '../support/pipeline.ts';
 // of the old log comes behind the FLUSHALL of the new one, for the snapshot holds what they have counted already.
 
 const COUNTERS = 24;
+/** Between two rounds of the traffic. */
+const PAUSE_MS = 4;
+const APPLIED_MS_MAX = 60_000;
 const IDENTITY = 'lanegate:test:identity';
 const MARK = 'lanegate:test:mark';
 const JOURNAL = '{lanegate-test}:journal';
@@ -22,7 +26,7 @@ class Live implements AsyncDisposable {
   }
 
   static async start(): Promise<Live> {
-    const pipeline = await Pipeline.start({ lanes: 4 });
+    const pipeline = await Pipeline.start({ lanes: 4, live: true });
     const source = pipeline.source.client();
     await source.config('SET', 'repl-backlog-size', '16kb');
     await source.config('SET', 'repl-diskless-sync-delay', '0');
@@ -31,7 +35,7 @@ class Live implements AsyncDisposable {
 
   worker(roles: string, failpoint?: string): WorkerChild {
     const { pipeline } = this;
-    const args = ['--source', pipeline.source.url, '--data-dir', pipeline.dir, '--roles', roles];
+    const args = ['--data-dir', pipeline.dir, '--roles', roles];
     return pipeline.worker(failpoint === undefined ? { args } : { args, failpoint });
   }
 
@@ -75,10 +79,11 @@ class Live implements AsyncDisposable {
     this.#writing = false;
     await this.#written;
     const end = Number(/^master_repl_offset:(\d+)/m.exec(await source.client().info('replication'))?.[1]);
-    await until('all of it is applied', async () => {
+    const isApplied = async () => {
       const { position } = JSON.parse((await target.client().get(MARK)) ?? '{}') as { position?: string };
       return Number(/^[0-9a-f]{40}:(\d+)/.exec(position ?? '')?.[1]) >= end;
-    }).catch((cause: unknown) => {
+    };
+    await until('all of it is applied', isApplied, APPLIED_MS_MAX).catch((cause: unknown) => {
       throw new Error(this.pipeline.logs(), { cause });
     });
     expect(Number(await source.client().get('n:0'))).toBeGreaterThan(0);
@@ -98,7 +103,7 @@ class Live implements AsyncDisposable {
       const batch = source.pipeline();
       for (let i = 0; i < COUNTERS; i++) batch.incr(`n:${i}`);
       batch.rpush(`l:${round % 5}`, round).mset('m:1', round, 'm:2', round);
-      await batch.exec();
+      await Promise.all([batch.exec(), delay(PAUSE_MS)]);
     }
   }
 }
@@ -109,7 +114,7 @@ async function reaches(worker: WorkerChild, failpoint: string, { pipeline }: Liv
   });
 }
 
-describe('a log that replaces another while the lanes are at work', () => {
+describe('a log that replaces another while the lanes are at work', { timeout: 120_000 }, () => {
   test('does not wait for them, and nothing of the old one is applied behind its FLUSHALL', async () => {
     await using live = await Live.start();
     live.worker('ingest');

@@ -1,5 +1,5 @@
 import { describe, expect, test } from 'vitest';
-import type { Mutant } from './faults.ts';
+import type { Fault, Mutant } from './faults.ts';
 import { describe as described, type Failure, failureOf, firstFailure, shrink, traceOf } from './shrink.ts';
 import { CHAOS_STEPS, ENTRIES_MAX } from './world.ts';
 
@@ -38,7 +38,7 @@ test('the same seed gives the same history', () => {
 });
 
 describe('the simulation would notice', () => {
-  const mutants: readonly [Mutant, string, RegExp][] = [
+  const mutants: readonly [Mutant, string, RegExp, Fault[]?][] = [
     ['item-predecessor', 'a chunk let through by the predecessor of an earlier item', /Error: I[123]/],
     ['no-fence', 'an EXEC that is not fenced', /Error: I[1-6]/],
     ['no-rewrite', 'checkpoints that are not written again behind a flush', /Error: I/],
@@ -56,13 +56,19 @@ describe('the simulation would notice', () => {
     ],
     ['relane-before-reading', 'a wait for drained lanes that nobody can drain', /Error: I8/],
     ['stop-without-role', 'an ingest that was overtaken and stops its successor', /Error: I5/],
+    ['no-generation', 'items of a replaced log that are not told by their generation', /Error: I/],
     [
       'no-generation-from-0',
       'items of a replaced log that nothing but the generation holds back',
       /Error: I/,
     ],
     ['generation-without-suffix', 'two logs that have the same generation', /Error: I/],
-    ['replace-without-fence', 'a log that is replaced by who was overtaken', /Error: I/],
+    [
+      'replace-without-fence',
+      'a log that is replaced by who was overtaken',
+      /Error: I/,
+      ['log is replaced', 'save target', 'target falls back'],
+    ],
     ['replace-without-flush', 'a new log that does not erase what the old one left', /Error: I2/],
     ['journal-behind-mark', 'a journal that came back older than the low-water mark', /Error: I5/],
   ];
@@ -76,8 +82,8 @@ describe('the simulation would notice', () => {
     expect(failureOf(smaller.seed, smaller.options)).toEqual(smaller);
   });
 
-  test.each(mutants)('%s: %s', { timeout: 180_000 }, (mutant, _what, invariant) => {
-    const failed = firstFailure(1, SEEDS_FOR_A_MUTANT_MAX, { mutant });
+  test.each(mutants)('%s: %s', { timeout: 180_000 }, (mutant, _what, invariant, faults) => {
+    const failed = firstFailure(1, SEEDS_FOR_A_MUTANT_MAX, { mutant, faults: faults && new Set(faults) });
     expect(failed?.message).toMatch(invariant);
   });
 });

@@ -13,6 +13,8 @@ import type { LoggedEntry } from './workload.ts';
 const DURABLE = ['--appendonly', 'yes', '--maxmemory-policy', 'noeviction'];
 
 export interface PipelineOptions {
+  /** The source itself is followed, not a stream in it. */
+  readonly live?: boolean;
   readonly lanes?: number;
   readonly args?: readonly string[];
   readonly targetArgs?: readonly string[];
@@ -59,6 +61,7 @@ export class Pipeline implements AsyncDisposable {
   }
 
   get sourceUrl(): string {
+    if (this.#options.live) return this.source.url;
     return this.#options.sourceUrl ?? `redis-stream://127.0.0.1:${this.source.port}?key=binlog`;
   }
 
