@@ -11,7 +11,7 @@ import { median, type Spread, spreadOf } from './figures.ts';
 import { cpuPerCommand, type Pipeline } from './pipeline.ts';
 import { Probe } from './probe.ts';
 import { say } from './say.ts';
-import { type Bench, type Filled, LANES, NAME, startQueue } from './support.ts';
+import { type Bench, type Filled, KEYSPACE, LANES, NAME, startQueue } from './support.ts';
 import { fillSets } from './workload.ts';
 
 const LANE_COUNTS = [1, 2, 4, 8, 16, 64] as const;
@@ -30,7 +30,7 @@ const BACKLOG = { bytes: 2 ** 30, valueBytes: 1_024, keyspace: 100_000 };
 /** `--commands` at which all of this has its full size. */
 const FULL_SIZE_COMMANDS = 2_000_000;
 const RUNS_MAX = 2;
-/** Filled once, a part of it is released as often as wanted. */
+/** Filled once and released as often as wanted, by several pipelines in parts. */
 const RESERVE = 'binlog-reserve';
 const PARTS = 8;
 const RELEASE_BYTES = 4 * 1024 * 1024;
@@ -94,19 +94,30 @@ export async function growthOnce(bench: Bench): Promise<Growth> {
   const commands = scaled(COMMANDS, scale);
   const runs = Math.min(RUNS_MAX, bench.settings.runs);
   say(`growth: ${commands} commands`);
-  const part = await fillSets(bench, RESERVE, commands / PARTS);
+  const reserve = await fillParts(bench, commands);
   const load = { commands };
   const lanes = LANE_COUNTS.map((count) => ({ label: String(count), lanes: count, single: true }));
   const workers = WORKER_COUNTS.map((count) => ({ label: String(count), workers: count }));
   const pipelines = PIPELINE_COUNTS.map((count) => ({ label: String(count), pipelines: count }));
   const figures = {
-    lanes: await pointsOf(bench, part, PARTS, lanes, load, runs),
-    workers: await pointsOf(bench, part, PARTS, workers, load, runs),
-    pipelines: await pointsOf(bench, part, PARTS, pipelines, load, runs),
+    lanes: await pointsOf(bench, reserve, lanes, load, runs),
+    workers: await pointsOf(bench, reserve, workers, load, runs),
+    pipelines: await pointsOf(bench, reserve, pipelines, load, runs),
     values: await valuePoints(bench, scale, runs),
     backlog: await backlogOnce(bench, scale),
   };
   return { commands, runs, seconds: (performance.now() - startedMs) / 1000, ...figures };
+}
+
+/** Each part has keys of its own, so that all of them together are known. */
+async function fillParts(bench: Bench, commands: number): Promise<Filled[]> {
+  const keyspace = KEYSPACE / PARTS;
+  const parts: Filled[] = [];
+  for (let i = 0; i < PARTS; i++) {
+    const keys = { keyspace, keysFrom: i * keyspace };
+    parts.push(await fillSets(bench, `${RESERVE}-${i}`, commands / PARTS, keys));
+  }
+  return parts;
 }
 
 async function valuePoints(bench: Bench, scale: number, runs: number): Promise<GrowthPoint[]> {
@@ -114,7 +125,8 @@ async function valuePoints(bench: Bench, scale: number, runs: number): Promise<G
   for (const { label, valueBytes, commands } of VALUES) {
     const load = { commands: scaled(commands, scale), valueBytes };
     const filled = await fillSets(bench, RESERVE, load.commands, { valueBytes });
-    points.push(...(await pointsOf(bench, filled, 1, [{ label }], load, runs)));
+    points.push(...(await pointsOf(bench, [filled], [{ label }], load, runs)));
+    await bench.source.client().del(RESERVE);
   }
   return points;
 }
@@ -135,11 +147,9 @@ async function backlogOnce(bench: Bench, scale: number): Promise<Growth['backlog
   };
 }
 
-/** Ends with an empty reserve where `filled` was used once. */
 async function pointsOf(
   bench: Bench,
-  filled: Filled,
-  parts: number,
+  reserve: readonly Filled[],
   ways: readonly Way[],
   load: SetLoad,
   runs: number,
@@ -148,9 +158,8 @@ async function pointsOf(
   const measured = ways.map((): Released[] => []);
   for (let i = 0; i < runs; i++) {
     ceilings.push(await ceilingOnce(bench, load));
-    for (const [at, way] of ways.entries()) measured[at]?.push(await releasedOnce(bench, filled, parts, way));
+    for (const [at, way] of ways.entries()) measured[at]?.push(await releasedOnce(bench, reserve, way));
   }
-  if (parts === 1) await bench.source.client().del(RESERVE);
   return ways.map((way, at) => pointOf(way, measured[at] ?? [], median(ceilings)));
 }
 
@@ -173,7 +182,7 @@ function pointOf({ label }: Way, runs: readonly Released[], ceilingPerSecond: nu
   };
 }
 
-async function releasedOnce(bench: Bench, filled: Filled, parts: number, way: Way): Promise<Released> {
+async function releasedOnce(bench: Bench, reserve: readonly Filled[], way: Way): Promise<Released> {
   const { lanes = LANES, workers = 1, pipelines: count = 1, single = false } = way;
   await using queue = await startQueue();
   await using pipelines = new Pipelines();
@@ -182,15 +191,20 @@ async function releasedOnce(bench: Bench, filled: Filled, parts: number, way: Wa
     for (let n = 0; n < workers; n++) pipeline.startWorker({ label: `worker-${i}-${n}` });
   }
   for (const pipeline of pipelines.all) await pipeline.untilReady();
-  const seqs = filled.seqs * (parts / count);
-  const commands = filled.commands * parts;
+  const work = pipelines.all.map((pipeline, at) => {
+    const share = reserve.slice((reserve.length / count) * at, (reserve.length / count) * (at + 1));
+    return { pipeline, share };
+  });
+  const commands = total(reserve, (filled) => filled.commands);
   const before = pipelines.all.map((pipeline) => pipeline.cpu());
   const startedMs = performance.now();
-  const released = pipelines.all.map(({ key }) => release(bench, filled, key, parts / count));
-  await Promise.all([...released, ...pipelines.all.map((pipeline) => pipeline.untilApplied(seqs))]);
+  await Promise.all([
+    ...work.map(({ pipeline, share }) => release(bench, share, pipeline.key)),
+    ...work.map(({ pipeline, share }) => pipeline.untilApplied(total(share, (filled) => filled.seqs))),
+  ]);
   const seconds = (performance.now() - startedMs) / 1000;
   const costs = pipelines.all.map((one, at) => cpuPerCommand(before[at] ?? {}, one.cpu(), commands));
-  for (const pipeline of pipelines.all) await pipeline.check(filled.keys);
+  for (const { pipeline, share } of work) await pipeline.check(total(share, (filled) => filled.keys ?? 0));
   const [first] = pipelines.all;
   if (first === undefined) throw new Error('no pipeline');
   const spread = single ? await oneByOne(first) : undefined;
@@ -199,7 +213,7 @@ async function releasedOnce(bench: Bench, filled: Filled, parts: number, way: Wa
   const isWorker = ([label]: readonly [string, number]) => label.startsWith('worker');
   const result = {
     perSecond: commands / seconds,
-    bytesPerSecond: (filled.bytes * parts) / seconds,
+    bytesPerSecond: total(reserve, (filled) => filled.bytes) / seconds,
     workersUsPerCommand: sum(costs.flatMap((cost) => Object.entries(cost).filter(isWorker))),
     queueUsPerCommand: costs[0]?.queue ?? 0,
     workerRssBytes: Math.max(...memory.filter(isWorker).map(([, bytes]) => bytes)),
@@ -219,12 +233,12 @@ async function oneByOne(pipeline: Pipeline): Promise<Spread> {
   return spreadOf(latencies);
 }
 
-/** Appends the reserve to `key` so many times. */
-async function release(bench: Bench, filled: Filled, key: string, times: number): Promise<void> {
+/** Appends what is in the reserve to `key`. */
+async function release(bench: Bench, reserve: readonly Filled[], key: string): Promise<void> {
   const source = bench.source.client();
-  const entries = await source.xlen(filled.key);
-  const count = Math.max(1, Math.floor((entries * RELEASE_BYTES) / filled.bytes));
-  for (let i = 0; i < times; i++) {
+  for (const filled of reserve) {
+    const entries = await source.xlen(filled.key);
+    const count = Math.max(1, Math.floor((entries * RELEASE_BYTES) / filled.bytes));
     let last: unknown = '0-0';
     do last = await source.eval(RELEASE, 2, filled.key, key, String(last), count);
     while (last !== null);
@@ -261,6 +275,10 @@ function scaled(full: number, scale: number): number {
   return Math.max(PARTS, Math.ceil((full * scale) / PARTS) * PARTS);
 }
 
+function total(reserve: readonly Filled[], of: (filled: Filled) => number): number {
+  return reserve.reduce((all, filled) => all + of(filled), 0);
+}
+
 function sum(entries: readonly (readonly [string, number])[]): number {
-  return entries.reduce((total, [, value]) => total + value, 0);
+  return entries.reduce((all, [, value]) => all + value, 0);
 }

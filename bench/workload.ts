@@ -97,7 +97,7 @@ export async function fillSets(
   bench: Bench,
   key: string,
   commands: number,
-  { valueBytes = VALUE.length, keyspace = KEYSPACE } = {},
+  { valueBytes = VALUE.length, keyspace = KEYSPACE, keysFrom = 0 } = {},
 ): Promise<Filled> {
   const filler = new Filler(bench, key);
   const random = randomFrom(SEED);
@@ -114,7 +114,7 @@ export async function fillSets(
       const number = Math.floor(random() * keyspace);
       if (seen[number] === 0) keys++;
       seen[number] = 1;
-      resp.write(String(number).padStart(12, '0'), i * set.length + digitsAt, 'latin1');
+      resp.write(String(keysFrom + number).padStart(12, '0'), i * set.length + digitsAt, 'latin1');
     }
     await filler.entry(resp, count);
   }
