@@ -53,5 +53,5 @@ test('an entry is its field resp as it stands, or the strings of its field argv,
     }),
     runs(5_000),
   );
-  for (const count of Object.values(seen)) expect(count).toBeGreaterThan(100);
+  for (const count of Object.values(seen)) expect(count).toBeGreaterThan(30);
 });
