@@ -45,7 +45,7 @@ afterAll(async () => {
   await redis[Symbol.asyncDispose]();
 });
 
-const method = fc.constantFrom(
+const oddMethod = fc.constantFrom(
   'GET',
   'HEAD',
   'POST',
@@ -59,7 +59,8 @@ const method = fc.constantFrom(
   'PROPFIND',
   'X',
 );
-const path = fc.constantFrom(
+const method = fc.oneof({ weight: 1, arbitrary: fc.constant('GET') }, { weight: 1, arbitrary: oddMethod });
+const oddPath = fc.constantFrom(
   ...[
     '/',
     '/api/status',
@@ -94,6 +95,10 @@ const path = fc.constantFrom(
     '/healthz;/api/queues',
   ],
 );
+const path = fc.oneof(
+  { weight: 1, arbitrary: fc.constantFrom('/healthz', '/readyz') },
+  { weight: 3, arbitrary: oddPath },
+);
 const header = fc.constantFrom(
   ...[
     'Host: 127.0.0.1',
@@ -122,7 +127,7 @@ const request = fc
   .tuple(
     method,
     path,
-    fc.array(header, { maxLength: 5 }),
+    fc.array(header, { maxLength: 3 }).map((odd) => ['Host: 127.0.0.1', ...odd]),
     fc.constantFrom('', '0\r\n\r\n', '{"a":', 'ffffffff\r\n', 'GET /healthz HTTP/1.1\r\n\r\n'),
   )
   .map(([verb, target, headers, body]) =>
