@@ -15,7 +15,8 @@ export function readConfigFile(path: string | undefined, problems: string[]): Co
   const known = optionNames.filter((name) => factsOf(name).given !== 'flag-only' && name !== 'config');
   for (const [key, value] of Object.entries(readMapping(path, problems))) {
     const name = known.find((option) => option === key || flagOf(option) === key);
-    const origin = `${path}: ${key}`;
+    // Behind a colon without a blank stands what was meant as the value.
+    const origin = `${path}: ${key.replace(/[:=\s].*/s, '...')}`;
     if (name === undefined)
       problems.push(`${origin}: unknown key${nearest(key, key.includes('-') ? known.map(flagOf) : known)}`);
     else if (found.has(name)) problems.push(`${origin}: given more than once`);

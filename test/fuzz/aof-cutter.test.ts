@@ -23,7 +23,7 @@ const file = fc
     },
   )
   .map((parts) => Buffer.concat(parts));
-const OPTIONS = { transactionBytesMax: 400, untilMs: undefined, timeMsDefault: 7 };
+const OPTIONS = { transactionBytesMax: 1024 * 1024, untilMs: undefined, timeMsDefault: 7 };
 
 interface Read {
   readonly entries: readonly FileEntry[];
@@ -75,10 +75,9 @@ test('whatever the file: whole commands in order, the same in small pieces as at
         expect(said(pieces.entries)).toEqual(said(whole.entries));
         expect(pieces.end).toBe(whole.end);
         expect(pieces.stop?.kind).toBe(whole.stop?.kind);
-        for (const { resp } of whole.entries) {
-          const text = resp.toString('latin1');
-          // Each command of it is a piece of the file, and the database of each is known.
-          expect(bytes.toString('latin1')).toContain(text.slice(0, text.indexOf('\r\n')));
+        for (const { resp, position, isMade } of whole.entries) {
+          const end = Number(position.split(':')[1]);
+          if (!isMade) expect(resp.equals(bytes.subarray(end - resp.length, end))).toBe(true);
         }
         for (const line of said(whole.entries)) expect(line).not.toMatch(/^NaN/);
         if (whole.stop !== undefined && whole.stop.kind !== 'until') {
@@ -92,5 +91,5 @@ test('whatever the file: whole commands in order, the same in small pieces as at
     runs(1_500),
   );
   expect(stops).toBeGreaterThan(300);
-  expect(entries).toBeGreaterThan(1_000);
+  expect(entries).toBeGreaterThan(500);
 });

@@ -20,7 +20,11 @@ const content = fc.oneof(
   fc.bigInt({ min: -10n, max: 10n ** 20n }).map((number) => Buffer.from(String(number))),
   value,
 );
-const fields = fc.array(fc.tuple(name, content), { maxLength: 4 }).map((pairs) => pairs.flat());
+const argv = json.map((text) => [Buffer.from('argv'), Buffer.from(text)]);
+const fields = fc.oneof(
+  { weight: 3, arbitrary: fc.array(fc.tuple(name, content), { maxLength: 4 }).map((pairs) => pairs.flat()) },
+  { weight: 1, arbitrary: argv },
+);
 
 test('an entry is its field resp as it stands, or the strings of its field argv, or says why it is neither', () => {
   const seen = { resp: 0, argv: 0, malformed: 0 };
@@ -53,5 +57,5 @@ test('an entry is its field resp as it stands, or the strings of its field argv,
     }),
     runs(5_000),
   );
-  for (const count of Object.values(seen)) expect(count).toBeGreaterThan(100);
+  for (const count of Object.values(seen)) expect(count).toBeGreaterThan(30);
 });

@@ -41,7 +41,12 @@ describe('a password that nobody encoded', () => {
 
 test('a password in the query of a URL is refused and not repeated', () => {
   const said = problemsOf(() =>
-    loadConfig('check', ['--target', 'redis://h:1?password=tiger', '--queue=redis://h:2/0?tiger'], {}, '/'),
+    loadConfig(
+      'check',
+      ['--source=rdb:///x', '--target', 'redis://h:1?password=tiger', '--queue=redis://h:2/0?tiger'],
+      {},
+      '/',
+    ),
   );
   expect(said.split('\n')).toEqual([
     expect.stringMatching(/^--target: .*"\?"/),
