@@ -45,17 +45,27 @@ export function nameOf(
 }
 
 const REASON_CHARS_MAX = 300;
+/** What a server puts behind the error that a script ended with. */
+const OF_SCRIPT = / script: \S+, on @?user_\w+:\d+\.?\s*$/;
+/** What a server says by itself when a script's command fails. */
+const BY_SERVER =
+  /^(WRONGTYPE Operation against|OOM command not allowed|READONLY You can't write|ERR value is not a|NOPERM )/;
 /** Of fewer characters an argument says nothing, and would be found by chance. */
 const ARGUMENT_CHARS_MIN = 3;
 /** Longer ones no error repeats whole. */
 const ARGUMENT_BYTES_MAX = 1_024;
+
+/** A script may end with any text, also one that stands neither in the command nor in a pattern of ours. */
+function scriptsOwn(text: string): string {
+  return OF_SCRIPT.test(text) && !BY_SERVER.test(text) ? 'the script ended with an error of its own' : text;
+}
 
 /**
  * An error text without what it repeats of the command: arguments (GEOADD its coordinates, a script what it was given),
  * and the piece of a script's text at which it could not be read.
  */
 export function reasonOf(error: ReplyError, args: readonly Buffer[]): string {
-  let text = error.message
+  let text = scriptsOwn(error.message)
     .slice(0, 2 * ARGUMENT_BYTES_MAX)
     .replace(/(with args beginning with:)[^\n]*/, '$1 ...')
     .replace(/\bnear '.*'/s, "near '...'")

@@ -170,8 +170,14 @@ test.each([
   [`${TARGET} +@dangerous`, 'CONFIG SET, ACL, MODULE'],
 ])('a target user with %s is warned of at the start, by name', async (rules, named) => {
   await using target = await serverFor({ applier: `~* ${rules}` });
+  await using source = await serverFor({ reader: STREAM_SOURCE });
   await using queue = await serverFor({ queue: QUEUE }, ['--appendonly', 'yes']);
-  const { code, stdout } = await lanegate(['check', '--json'], { env: access(target, queue) });
+  const { code, stdout } = await lanegate(['check', '--json'], {
+    env: {
+      ...access(target, queue),
+      LANEGATE_SOURCE: `redis-stream://reader@127.0.0.1:${source.port}?key=binlog`,
+    },
+  });
   const found = JSON.parse(stdout) as { level: string; what: string; text: string }[];
   expect([code, found.filter(({ level }) => level === 'warning').map(({ text }) => text)]).toEqual([
     0,

@@ -72,7 +72,7 @@ const TROUBLE: readonly Command[] = [
   ['AUTH', VALUE],
   ['ACL', 'SETUSER', 'x', `>${VALUE}`],
   ['CLIENT', 'SETNAME', VALUE],
-  ['SCRIPT', VALUE],
+  ['SCRIPT', 'NOSUCH', VALUE],
   ['SET', 'lanegate:mine', VALUE],
   ['MULTI'],
   ['RPUSH', 'plain', VALUE],

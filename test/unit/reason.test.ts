@@ -16,6 +16,11 @@ test.each([
   ],
   ['MY tiger', ['EVAL', 'return redis.error_reply(ARGV[1])', '1', 'k', 'tiger'], 'MY ...'],
   [
+    'MY tiger script: 273f8ba9e10550febb1b1df1e82e1db004d2a2a1, on @user_script:1.',
+    ['EVAL', "error({err='MY tiger'})", '0'],
+    'the script ended with an error of its own',
+  ],
+  [
     "ERR unknown command 'X', with args beginning with: 'tiger' ",
     ['X', 'tiger'],
     "ERR unknown command 'X', with args beginning with: ...",
