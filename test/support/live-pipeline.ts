@@ -1,6 +1,7 @@
 import { mkdtempSync, readdirSync, rmSync, statSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import { isDeepStrictEqual } from 'node:util';
 import { expect } from 'vitest';
 import { coversPlace, formatStream } from '../../src/sources/redis-link/position.ts';
 import { compareServers, dumpAll } from './compare.ts';
@@ -185,9 +186,15 @@ export class LivePipeline implements AsyncDisposable {
     });
     // A replica hides what has expired before its source has told of it.
     const asAReplica = () => compareServers(replica.url, this.target.url, { graceMs: this.graceMs });
-    await until('nothing differs', async () => (await asAReplica()).length === 0, 10_000).catch(() => {});
+    const values = () => Promise.all([digests(this.target), digests(replica)]);
+    await until(
+      'nothing differs',
+      async () => (await asAReplica()).length === 0 && isDeepStrictEqual(...(await values())),
+      15_000,
+    ).catch(() => {});
     expect(await asAReplica()).toEqual([]);
-    expect(await digests(this.target)).toEqual(await digests(replica));
+    const [own, its] = await values();
+    expect(own).toEqual(its);
     expect(await this.stops()).toEqual({});
   }
 
