@@ -111,7 +111,7 @@ export class RecordParser implements Sink {
       } else if (this.#scan.active) {
         if (!this.#value()) return 'short';
       } else {
-        const record = this.#record(window);
+        const record = this.#checkedRecord(window);
         if (record !== 'more') return record;
       }
     }
@@ -131,6 +131,16 @@ export class RecordParser implements Sink {
     if (this.#writer.isFullFor(bytes)) this.#cut();
     this.#writer.command(args, bytes);
     this.#piece++;
+  }
+
+  /** A key or a field of the header that claims to be larger than any string can be is no record. */
+  #checkedRecord(window: ByteWindow): State | 'more' {
+    try {
+      return this.#record(window);
+    } catch (error) {
+      if (!(error instanceof OversizedError)) throw error;
+      throw window.bad(`something smaller than ${error.message}`, 0);
+    }
   }
 
   #record(window: ByteWindow): State | 'more' {

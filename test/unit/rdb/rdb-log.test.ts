@@ -339,6 +339,17 @@ test('a length that is only claimed takes no memory', async () => {
   expect(after.arrayBuffers - before.arrayBuffers).toBeLessThan(20_000_000);
 });
 
+test('a header field or a key of an impossible size is an error at its place', async () => {
+  const huge = [0x81, 0x6f, 1, 2, 3, 4, 5, 6, 7];
+  const field = bytes('REDIS0010', 0xfa, huge, 'x'.repeat(50));
+  const key = bytes('REDIS0010', 0, huge, 'x'.repeat(50));
+  for (const file of [field, key]) {
+    const error = await collect(whole(file), { rules: REDIS_7_0 }).catch((thrown) => thrown);
+    expect(error).toBeInstanceOf(RdbError);
+    expect(error.message).toMatch(/smaller than a string of \d+ bytes at byte 9/);
+  }
+});
+
 test('a file without a checksum is taken; one with a wrong one is not, unless nobody asks', async () => {
   const good = rdb('REDIS0010', [0, str('k'), str('v')]);
   const none = bytes(good.subarray(0, -8), Buffer.alloc(8));
