@@ -11,7 +11,7 @@ import { Backoff, sleep } from '../src/runtime/backoff.ts';
 import { AbortedError, ConfigurationError, StopError } from '../src/runtime/errors.ts';
 import { safeMessage } from '../src/runtime/log.ts';
 import { LogReplaced, type Source } from '../src/sources/source.ts';
-import { type Identity, type Mark, parseIdentity, parseMark } from '../src/target/control.ts';
+import { type Identity, parseIdentity, parseMark } from '../src/target/control.ts';
 import type { FencedSession } from '../src/target/session.ts';
 import { ConnectionLost } from '../src/wire/connection.ts';
 import { ReplyError } from '../src/wire/replies.ts';
@@ -25,6 +25,7 @@ import {
   type Started,
 } from './generation.ts';
 import { type ClassifierPolicy, type IngestLimits, IngestLoop } from './ingest.ts';
+import { KeptMarks } from './kept-marks.ts';
 import { moveMark } from './mark.ts';
 import { stopIngest, stopPlace } from './poison.ts';
 import { SnapshotMeter, type SnapshotView } from './snapshot-meter.ts';
@@ -65,8 +66,7 @@ export class IngestHolder {
   #lag: { head: string; entries: number | null; sinceMs: number | null } | undefined;
   #acknowledged = '';
   readonly #meter = new SnapshotMeter();
-  /** Marks of the last retention window, oldest first. */
-  #marks: { readonly atMs: number; readonly position: string }[] = [];
+  readonly #marks: KeptMarks;
   /** Lanes with a gap at the last look: twice in a row means that the journal is not whole. */
   #gaps: readonly number[] = [];
 
@@ -74,6 +74,7 @@ export class IngestHolder {
     this.#context = context;
     this.#source = source;
     this.#options = options;
+    this.#marks = new KeptMarks(options.retentionMs);
   }
 
   /** Undefined while another process holds the role. */
@@ -277,7 +278,8 @@ export class IngestHolder {
       }
       const mark = parseMark(markText);
       if (mark) this.#source.marked?.(mark.position);
-      const position = await this.#forgettable(mark);
+      const { journal, now } = this.#context;
+      const position = this.#marks.forgettable(mark, now(), await journal.isShort());
       if (position !== undefined && position !== this.#acknowledged) {
         await this.#source.acknowledge(position);
         this.#acknowledged = position;
@@ -286,19 +288,6 @@ export class IngestHolder {
       // Reading notices a broken source by itself; an acknowledgement is made good at the next look.
       log.debug({ err: error }, 'the source was not told');
     }
-  }
-
-  /**
-   * Up to where the source need not keep its log: the low-water mark, because the journal holds what a target that
-   * fails over might lose again; while the journal is short of that, the mark of one retention window ago.
-   */
-  async #forgettable(mark: Mark | undefined): Promise<string | undefined> {
-    const { journal, now } = this.#context;
-    const atMs = now();
-    if (mark) this.#marks.push({ atMs, position: mark.position });
-    const old = this.#marks.filter((entry) => entry.atMs <= atMs - this.#options.retentionMs);
-    this.#marks = this.#marks.slice(Math.max(0, old.length - 1));
-    return (await journal.isShort()) ? old.at(-1)?.position : mark?.position;
   }
 
   /** Tried again in place: at the source the next look would begin another full sync. */
