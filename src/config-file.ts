@@ -1,9 +1,11 @@
 import { readFileSync } from 'node:fs';
-import { parseDocument } from 'yaml';
+import { createRequire } from 'node:module';
 import { factsOf, type OptionName, optionNames } from './config.ts';
 import { flagOf } from './config-facts.ts';
 import { nearest } from './config-nearest.ts';
 import { messageOf } from './runtime/errors.ts';
+
+const require = createRequire(import.meta.url);
 
 /** Checked for their keys only. `origin` names file and key. */
 export type ConfigFile = ReadonlyMap<OptionName, { value: unknown; origin: string }>;
@@ -35,6 +37,8 @@ function readMapping(path: string, problems: string[]): Record<string, unknown> 
     );
     return {};
   }
+  // Loaded when there is a file: most starts have none.
+  const { parseDocument } = require('yaml') as typeof import('yaml');
   const document = parseDocument(text, { prettyErrors: true, logLevel: 'silent' });
   for (const error of document.errors) {
     // The message quotes the line, which may hold a password.

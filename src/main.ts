@@ -2,12 +2,11 @@ import type { CommandContext } from './commands/context.ts';
 import { commands } from './commands/registry.ts';
 import type { Config } from './config.ts';
 import { helpFor } from './config-help.ts';
-import { parseInvocation } from './config-load.ts';
 import { nearest } from './config-nearest.ts';
 import { isVerb, VERBS, type Verb } from './config-verbs.ts';
 import { AbortedError, ConfigurationError, StopError } from './runtime/errors.ts';
 import { armFailpoints } from './runtime/failpoints.ts';
-import { createLogger, describeError, safeMessage } from './runtime/log.ts';
+import { createLogger, describeError, type LogOptions, safeMessage } from './runtime/log.ts';
 import { packageVersion } from './runtime/package.ts';
 
 const DONE = 0;
@@ -18,7 +17,12 @@ const INTERRUPTED = 130;
 /** npm and npx pass on a Ctrl-C that the terminal has sent to us as well: it is one, not two. */
 const SAME_SIGNAL_MS = 250;
 
-type Io = Pick<CommandContext, 'stdin' | 'stdout' | 'stderr' | 'signal'>;
+export interface Io extends Pick<CommandContext, 'stdin' | 'stdout' | 'stderr' | 'signal'> {
+  readonly env: NodeJS.ProcessEnv;
+  readonly cwd: string;
+  /** The process's standard error without it. */
+  readonly logTo?: LogOptions['destination'];
+}
 
 /** The process: argv -> config -> command -> exit code. */
 export async function main(): Promise<void> {
@@ -38,7 +42,7 @@ export async function main(): Promise<void> {
   }
   const code = await runCommand(
     process.argv.slice(2),
-    { stdin, stdout, stderr, signal: abortOnSignals() },
+    { stdin, stdout, stderr, signal: abortOnSignals(), env: process.env, cwd: process.cwd() },
     (debug) => {
       verbose = debug;
     },
@@ -48,10 +52,10 @@ export async function main(): Promise<void> {
 }
 
 /** Everything but the process itself. `onVerbose` hears whether stacks are wanted. */
-async function runCommand(
+export async function runCommand(
   argv: readonly string[],
   io: Io,
-  onVerbose: (verbose: boolean) => void,
+  onVerbose: (verbose: boolean) => void = () => {},
 ): Promise<number> {
   const [verb, ...rest] = argv;
   const asked = new Set(argv.slice(0, argv.includes('--') ? argv.indexOf('--') : undefined));
@@ -72,12 +76,18 @@ async function runCommand(
   let config: Config | undefined;
   let verbose = false;
   try {
-    const invocation = parseInvocation(verb, rest, process.env, process.cwd());
+    // Not for --help: it brings the sources, whose URLs it checks.
+    const { parseInvocation } = await import('./config-load.ts');
+    const invocation = parseInvocation(verb, rest, io.env, io.cwd);
     config = invocation.config;
     verbose = config.logLevel === 'debug' || config.logLevel === 'trace';
     onVerbose(verbose);
-    const log = createLogger({ level: config.logLevel, format: config.logFormat });
-    const failpoints = armFailpoints(process.env);
+    const log = createLogger({
+      level: config.logLevel,
+      format: config.logFormat,
+      ...(io.logTo === undefined ? {} : { destination: io.logTo }),
+    });
+    const failpoints = armFailpoints(io.env);
     if (failpoints.length > 0)
       log.warn({ failpoints }, 'failpoints are armed: this process will fail on purpose');
     const command = await commands[verb]();

@@ -26,7 +26,7 @@ export async function lane(context: CommandContext): Promise<number> {
       redis,
       journal,
       records,
-      queues: queues(),
+      queues: await queues(),
       by: operatorName(),
       now: Date.now,
     });

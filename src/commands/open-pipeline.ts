@@ -1,6 +1,6 @@
 import { hostname, userInfo } from 'node:os';
 import type { Redis } from 'ioredis';
-import { QueueSet } from '../../queues/queue-set.ts';
+import type { QueueSet } from '../../queues/queue-set.ts';
 import { Journal } from '../journal/journal.ts';
 import { Records } from '../journal/records.ts';
 import { EmbeddedQueue } from '../roles/embedded-queue.ts';
@@ -19,8 +19,8 @@ export interface OpenPipeline {
   readonly journal: Journal;
   readonly records: Records;
   readonly observer: Observer;
-  /** Opened when it is first asked for. */
-  readonly queues: () => QueueSet;
+  /** Loaded and opened when it is first asked for: most commands need no BullMQ. */
+  readonly queues: () => Promise<QueueSet>;
   /** When --source is given. */
   readonly source: Source | undefined;
 }
@@ -43,7 +43,8 @@ export async function withPipeline<T>(
       journal,
       records: new Records(redis, journal.keys),
       observer,
-      queues: () => {
+      queues: async () => {
+        const { QueueSet } = await import('../../queues/queue-set.ts');
         queues ??= new QueueSet(redis, journal.keys);
         return queues;
       },

@@ -1,5 +1,6 @@
 // What `run`, `worker` and `board` have in common: a pipeline's process with its HTTP side, until a signal or, with
-// --until caught-up, until everything that was in the source at the start is applied.
+// --until caught-up, until everything that was in the source at the start is applied. HTTP is loaded where it is served:
+// it is a third of what a worker's start costs.
 
 import { Redis } from 'ioredis';
 import { describeJob } from '../../processors/jobs.ts';
@@ -8,9 +9,9 @@ import { QueueSet } from '../../queues/queue-set.ts';
 import type { Config } from '../config.ts';
 import { Journal } from '../journal/journal.ts';
 import { admit } from '../roles/admission.ts';
-import { type Board, startBoard } from '../roles/board.ts';
+import type { Board } from '../roles/board.ts';
 import { waitUntilCaughtUp } from '../roles/caught-up.ts';
-import { type HttpServer, startHealthServer } from '../roles/http.ts';
+import type { HttpServer } from '../roles/http.ts';
 import { Observer } from '../roles/observe.ts';
 import { WorkerProcess } from '../roles/worker.ts';
 import type { Endpoint } from '../runtime/endpoint.ts';
@@ -57,6 +58,7 @@ export async function serve(context: CommandContext, options: ServeOptions): Pro
       http = followed.board;
       stopFollowing = followed.stop;
     } else if (options.work && config.httpPort > 0) {
+      const { startHealthServer } = await import('../roles/http.ts');
       http = await startHealthServer({ host: config.httpHost, port: config.httpPort, ...observed(observer) });
     }
     if (config.until === 'caught-up' || source?.finite === true)
@@ -105,6 +107,7 @@ async function boardOf(
   const queues = new QueueSet(redis, journal.keys);
   const all = (lanes: number) => [...queues.lanes(lanes), queues.gate, queues.ingest];
   let lanes = 0;
+  const { startBoard } = await import('../roles/board.ts');
   const board = await startBoard({
     host: config.boardHost,
     port: config.boardPort,

@@ -92,12 +92,12 @@ async function atBarrier(
       redis,
       journal,
       records,
-      queues: queues(),
+      queues: await queues(),
       by: operatorName(),
       now: Date.now,
     });
     const timeoutMs = config.timeout * 1000;
-    const hold = new Hold({ redis, journal, queues: queues(), observer, operator, timeoutMs, signal });
+    const hold = new Hold({ redis, journal, queues: await queues(), observer, operator, timeoutMs, signal });
     try {
       const seq = await hold.take();
       log.info({ seq }, 'the pipeline is held');

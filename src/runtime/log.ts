@@ -1,6 +1,6 @@
+import { createRequire } from 'node:module';
 import { isatty } from 'node:tty';
 import { type DestinationStream, destination, type Logger, pino, stdSerializers } from 'pino';
-import { prettyFactory } from 'pino-pretty';
 
 export type { Logger };
 
@@ -13,6 +13,7 @@ export interface LogOptions {
 }
 
 const STANDARD_ERROR = 2;
+const require = createRequire(import.meta.url);
 
 /** One logger a process. Writes are synchronous: the last line before a crash is the one that matters. */
 export function createLogger(options: LogOptions): Logger {
@@ -28,6 +29,8 @@ export function createLogger(options: LogOptions): Logger {
 
 /** Formats in the same call: pino-pretty's own stream loses its last lines when the process exits. */
 function prettyStream(raw: DestinationStream, colorize: boolean): DestinationStream {
+  // Loaded for a terminal only: a service writes JSON.
+  const { prettyFactory } = require('pino-pretty') as typeof import('pino-pretty');
   const format = prettyFactory({
     colorize,
     translateTime: 'SYS:HH:MM:ss.l',

@@ -1,16 +1,24 @@
 import { readFileSync } from 'node:fs';
-import protobuf from 'protobufjs';
+import { createRequire } from 'node:module';
+import type protobuf from 'protobufjs';
 import { frameOf } from './frames.ts';
 import type { Place } from './position.ts';
 
 // The messages of inner-message.proto, with the types of this project. Nothing is taken on trust from the other side:
 // what a response lacks is undefined, and unknown fields are passed over.
 
-const { root } = protobuf.parse(readFileSync(new URL('./inner-message.proto', import.meta.url), 'utf8'), {
-  keepCase: false,
-});
-const RequestType = root.lookupType('Request');
-const ResponseType = root.lookupType('Response');
+const require = createRequire(import.meta.url);
+let types: { readonly request: protobuf.Type; readonly response: protobuf.Type } | undefined;
+
+/** Loaded and parsed when a Pika is spoken to: other sources start without it. */
+function messageTypes() {
+  if (types !== undefined) return types;
+  const { parse } = require('protobufjs') as typeof protobuf;
+  const schema = readFileSync(new URL('./inner-message.proto', import.meta.url), 'utf8');
+  const { root } = parse(schema, { keepCase: false });
+  types = { request: root.lookupType('Request'), response: root.lookupType('Response') };
+  return types;
+}
 
 const TYPE = { metaSync: 1, trySync: 2, binlogSync: 4, removeSlaveNode: 6 } as const;
 const CODE_OK = 1;
@@ -124,7 +132,7 @@ interface RawResponse {
 
 /** @throws Error when `frame` is no message of the protocol */
 export function readResponse(frame: Buffer): Response {
-  const raw = ResponseType.decode(frame) as unknown as RawResponse;
+  const raw = messageTypes().response.decode(frame) as unknown as RawResponse;
   switch (raw.type) {
     case TYPE.metaSync:
       return metaSyncReply(raw);
@@ -185,5 +193,6 @@ function wireOffset(place: Place) {
 }
 
 function request(fields: Record<string, unknown>): Buffer {
-  return frameOf(RequestType.encode(RequestType.create(fields)).finish());
+  const { request: type } = messageTypes();
+  return frameOf(type.encode(type.create(fields)).finish());
 }
