@@ -1,4 +1,5 @@
 import { type ChildProcess, spawn } from 'node:child_process';
+import { Readable, Writable } from 'node:stream';
 import { fileURLToPath } from 'node:url';
 
 const ROOT = fileURLToPath(new URL('../../', import.meta.url));
@@ -30,8 +31,52 @@ process.on('exit', () => {
   for (const child of running) child.kill('SIGKILL');
 });
 
-/** Runs one command to its end. */
+/** Verbs that are a process: they serve, start servers, or are asked how their process ends. */
+const PROCESSES = new Set(['run', 'worker', 'board', 'demo']);
+
+/**
+ * Runs one command to its end: all of `main` but the process. A start of Node costs more than most commands do; how the
+ * process behaves is tested with `spawnLanegate`.
+ */
 export async function lanegate(args: readonly string[], options: CliOptions = {}): Promise<CliResult> {
+  const { NODE_OPTIONS, LANEGATE_FAILPOINT } = options.env ?? {};
+  const ownProcess = NODE_OPTIONS !== undefined || LANEGATE_FAILPOINT !== undefined;
+  if (ownProcess || PROCESSES.has(args[0] ?? '')) return await lanegateProcess(args, options);
+  const { runCommand } = await import('../../src/main.ts');
+  const [out, err] = [new Collected(), new Collected()];
+  const controller = new AbortController();
+  const late = setTimeout(() => controller.abort(), options.endMsMax ?? END_MS_MAX);
+  try {
+    const code = await runCommand(args, {
+      stdin: Readable.from([Buffer.from(options.input ?? '')]),
+      stdout: out,
+      stderr: err,
+      signal: controller.signal,
+      env: { ...withoutOurs(process.env), ...options.env },
+      cwd: options.cwd ?? ROOT,
+      logTo: err,
+    });
+    return { code, signal: null, stdout: out.text, stderr: err.text };
+  } finally {
+    clearTimeout(late);
+  }
+}
+
+class Collected extends Writable {
+  readonly #chunks: Buffer[] = [];
+
+  override _write(chunk: Buffer, _encoding: BufferEncoding, done: () => void): void {
+    this.#chunks.push(chunk);
+    done();
+  }
+
+  get text(): string {
+    return Buffer.concat(this.#chunks).toString('utf8');
+  }
+}
+
+/** The same in a process of its own. */
+export async function lanegateProcess(args: readonly string[], options: CliOptions = {}): Promise<CliResult> {
   await using handle = spawnLanegate(args, options);
   return await handle.exit(options.endMsMax);
 }
