@@ -82,7 +82,15 @@ describe('TLS', () => {
       const port = await freePort();
       const files = ['--tls-cert-file', ours.file('server.crt'), '--tls-key-file', ours.file('server.key')];
       const tls = ['--tls-port', `${port}`, ...files, '--tls-ca-cert-file', ours.file('ca.crt')];
-      const args = [...tls, '--tls-auth-clients', 'yes', '--appendonly', 'yes'];
+      const args = [
+        ...tls,
+        '--tls-auth-clients',
+        'yes',
+        '--appendonly',
+        'yes',
+        '--repl-diskless-sync-delay',
+        '0',
+      ];
       servers.push(await RedisServer.start({ args }));
       const [scheme, query] = role === 'SOURCE' ? ['rediss-stream', '?key=binlog'] : ['rediss', ''];
       env[`LANEGATE_${role}`] = `${scheme}://127.0.0.1:${port}${query}`;
@@ -152,7 +160,10 @@ describe('TLS', () => {
       LANEGATE_DATA_DIR: join(folder, 'live'),
     };
     await using worker = spawnLanegate(['worker', '--lanes', '2'], { env: live });
-    await until('the copy is there', async () => (await target.client().exists('copied', 'also')) === 2);
+    const copied = async () => (await target.client().exists('copied', 'also')) === 2;
+    await until('the copy is there', copied, 40_000).catch((cause) => {
+      throw new Error(worker.stderr.slice(-3_000), { cause });
+    });
     await source.client().set('followed', '1');
     await until('the rest follows', async () => (await target.client().exists('followed')) === 1);
     expect((await worker.kill('SIGTERM')).code).toBe(0);
