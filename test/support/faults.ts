@@ -11,7 +11,7 @@ import type { LoggedEntry } from './workload.ts';
 export async function until<T>(
   what: string,
   probe: () => Promise<T | undefined | false | null | 0> | T | undefined | false | null | 0,
-  timeoutMs = 20_000,
+  timeoutMs = 40_000,
 ): Promise<T> {
   const deadline = performance.now() + timeoutMs;
   let trouble: unknown;
