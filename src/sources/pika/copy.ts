@@ -172,7 +172,7 @@ export class Copy {
       yield await this.#append([{ ...head, resp: Buffer.concat(commands) }]);
   }
 
-  /** Reads the log of `db` up to `end`, or what is there of it. */
+  /** Reads the log of `db` up to `end`, or some of what is there. */
   async *#follow(db: string, end: Place | undefined): AsyncGenerator<readonly StoredRecord[], void> {
     const { link, spool } = this.#options;
     const one = spool.state.of(db);
@@ -192,6 +192,8 @@ export class Copy {
       const stored = await this.#append(this.#passOn(db, one, items));
       link.acknowledge(db, one.at);
       if (stored.length > 0) yield stored;
+      // More may come for ever.
+      if (end === undefined) return;
     }
   }
 
