@@ -40,6 +40,8 @@ export interface CopiedDatabase {
   /** What stands at the target under these keys is not what the log has led to so far: they are to be read. */
   readonly stale: Set<string>;
   ahead: Ahead | undefined;
+  /** Times that its scan began again. */
+  emptied: number;
 }
 
 export class CopyState {
@@ -98,7 +100,7 @@ export class CopyState {
   #begin({ log, places }: Extract<CopyDelta, { kind: 'begin' }>): void {
     this.log = log;
     for (const [db, at] of places)
-      this.databases.set(db, { at, cursor: '0', run: '', stale: new Set(), ahead: undefined });
+      this.databases.set(db, { at, cursor: '0', run: '', stale: new Set(), ahead: undefined, emptied: 0 });
   }
 
   #change(one: CopiedDatabase, delta: Exclude<CopyDelta, { kind: 'begin' | 'end' }>): void {
@@ -122,6 +124,7 @@ export class CopyState {
         one.ahead = undefined;
         return;
       case 'again':
+        one.emptied++;
         one.cursor = '0';
         one.stale.clear();
         one.ahead = undefined;

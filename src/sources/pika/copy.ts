@@ -6,16 +6,20 @@
 // An item is passed on only if all its keys are exact. If not, it is dropped, and those of its keys that were exact become
 // stale: so RENAME and the like need no thought, and a non-idempotent command is neither lost nor doubled.
 //
-//   scan    every key of the database is stale, so nothing is passed on. SCAN's pages are read as they are and written to
-//           the target. What the log touches meanwhile is remembered as stale: it may have been read before or after.
-//   settle  what SCAN has read and the log has not touched since is exact: it cannot have changed. The stale keys are few;
-//           they are read in batches, each in one MULTI with INFO, whose end of the log is the `through` (key-reader.ts).
+//   scan    every key of the database is stale, so nothing is passed on. SCAN's pages are read and written to the target.
+//           What the log touches meanwhile is remembered as stale: it may have been read before or after. When the pages
+//           are over, the log is read on to where it ends then: what was read cannot hold more than that, because keys are
+//           read in one MULTI with INFO, which waits until the writes that it sees are logged (key-reader.ts).
+//   settle  what SCAN has read and the log has not touched is exact. The stale keys are few; they are read in the same way,
+//           and the end of the log that INFO told is their `through`.
 //   settled the copy is over when every database is so at once; the log goes on where it is read.
 //
 // FLUSHDB is passed on at any time, and the database is scanned anew: what it holds then is what was written since, and
 // what Pika logged in front of its FLUSHDB though it was written behind it. FLUSHALL does the same for all of them.
 // A large key is read in pieces while it is stale. It becomes exact if no item touched it between the first piece and the
 // end of the log that a last transaction on it tells; after some vain tries it is read at once.
+// A key that SCAN has not met may have gone in a write that is not logged yet. An item of that key alone then does nothing;
+// one of several keys (RENAME) is passed on only if each of them was read in a settling.
 // What a log does not tell (an APPEND logged as an empty value) makes its key stale. So nothing is to be repaired later.
 
 import { encodeCommand } from '../../binlog/resp.ts';
@@ -30,6 +34,7 @@ const BATCH_KEYS = 64;
 const RECORD_BYTES = 256 * 1024;
 const FOLLOW_BYTES = 1024 * 1024;
 const LARGE_TRIES = 5;
+const CONFIRMED_MAX = 100_000;
 const FLUSHALL = encodeCommand(['FLUSHALL']);
 /** Ignored and counted where every command is judged. */
 const NOTHING = encodeCommand(['PING']);
@@ -50,6 +55,8 @@ export class Copy {
   /** A large key that is being read in pieces, and whether the log has touched it since. */
   #watched: { readonly db: string; readonly key: string; touched: boolean } | undefined;
   readonly #tries = new Map<string, number>();
+  /** `<db> <key>` of keys that were read while settling; forgetting them costs another reading. */
+  readonly #confirmed = new Set<string>();
 
   constructor(options: CopyOptions) {
     this.#options = options;
@@ -71,7 +78,7 @@ export class Copy {
       for (const db of databases) yield* this.#settle(db);
       // One moment for all: a FLUSHALL stands in the log of one database, and empties the others too.
       const places = await ends();
-      for (const db of databases) yield* this.#follow(db, places.get(db) ?? state.of(db).at);
+      for (const db of databases) yield* this.#follow(db, endIn(places, db));
     } while (!databases.every((db) => state.isExact(db)));
     const end: CopyDelta = { kind: 'end' };
     yield await this.#append([{ db: 0, timeMs: now(), keys: 0, resp: NOTHING, deltas: [end] }]);
@@ -111,7 +118,15 @@ export class Copy {
       }
       yield await this.#append(this.#recordsOf(db, read.keys));
     }
-    for (const key of large) yield* this.#writePieces(db, key);
+    for (const key of large) {
+      yield* this.#writePieces(db, key);
+      // Until what the pieces saw is logged.
+      await reader.ends(key);
+    }
+    const { emptied } = one;
+    if (cursor === undefined) yield* this.#follow(db, endIn(await this.#options.ends(), db));
+    // Meanwhile the scan may have begun again.
+    if (one.emptied !== emptied) return;
     const deltas: CopyDelta[] = [
       { kind: 'scanned', db, cursor: cursor ?? null, run, keys: wanted.length },
       { kind: 'stale', db, keys: changed },
@@ -121,42 +136,40 @@ export class Copy {
 
   async *#readStale(db: string, one: CopiedDatabase): AsyncGenerator<readonly StoredRecord[], void> {
     const keys = firstOf(one.stale, BATCH_KEYS).map((key) => Buffer.from(key, 'latin1'));
-    const { keys: read, ends } = await this.#options.reader(db).readAtOnce(keys);
+    const { keys: read, ends } = await this.#options.reader(db).read(keys);
     const whole = read.filter(({ kind }) => kind === 'whole');
     const large = read.find(({ kind }) => kind === 'large');
-    if (whole.length > 0) yield* this.#writeAhead(db, whole, ends?.get(db));
-    else if (large !== undefined) yield* this.#readLarge(db, one, large.key);
+    if (whole.length > 0) yield* this.#writeAhead(db, whole, ends);
+    else if (large !== undefined) yield* this.#readLarge(db, large.key);
   }
 
   async *#writeAhead(
     db: string,
     read: readonly ReadKey[],
-    through: Place | undefined,
+    ends: Places,
   ): AsyncGenerator<readonly StoredRecord[], void> {
-    if (through === undefined) throw new Error(`INFO names no binlog of ${db}`);
+    const through = endIn(ends, db);
     const keys = read.map(({ key }) => key.toString('latin1'));
+    if (this.#confirmed.size > CONFIRMED_MAX) this.#confirmed.clear();
+    for (const key of keys) this.#confirmed.add(`${db} ${key}`);
     const fresh: CopyDelta = { kind: 'fresh', db, keys, through };
     yield await this.#append(this.#recordsOf(db, read, fresh));
   }
 
-  async *#readLarge(
-    db: string,
-    one: CopiedDatabase,
-    bytes: Buffer,
-  ): AsyncGenerator<readonly StoredRecord[], void> {
+  async *#readLarge(db: string, bytes: Buffer): AsyncGenerator<readonly StoredRecord[], void> {
     const reader = this.#options.reader(db);
     const key = bytes.toString('latin1');
     const tries = (this.#tries.get(key) ?? 0) + 1;
     this.#tries.set(key, tries);
     if (tries > LARGE_TRIES) {
-      const { keys, ends } = await reader.readAtOnce([bytes], true);
-      if (keys[0]?.kind === 'whole') yield* this.#writeAhead(db, keys, ends?.get(db));
+      const { keys, ends } = await reader.read([bytes], true);
+      if (keys[0]?.kind === 'whole') yield* this.#writeAhead(db, keys, ends);
       return;
     }
     this.#watched = { db, key, touched: false };
     try {
       yield* this.#writePieces(db, bytes);
-      const through = (await reader.ends(bytes)).get(db) ?? one.at;
+      const through = endIn(await reader.ends(bytes), db);
       yield* this.#follow(db, through);
       if (this.#watched.touched) return;
       await this.#append([this.#silent(db, { kind: 'fresh', db, keys: [key], through: null })]);
@@ -244,6 +257,7 @@ export class Copy {
       case 'nothing':
         return undefined;
       case 'empties': {
+        this.#confirmed.clear();
         const everywhere = effect.what === 'everything';
         const emptied = everywhere ? this.#options.spool.state.databases.keys() : [db];
         for (const name of emptied) {
@@ -266,7 +280,8 @@ export class Copy {
     const exact = keys.filter(
       (key) => one.cursor === undefined && !one.stale.has(key) && !one.ahead?.keys.has(key),
     );
-    if (effect.kind === 'keys' && exact.length === keys.length) return effect.resp;
+    const isSure = keys.length === 1 || keys.every((key) => this.#confirmed.has(`${db} ${key}`));
+    if (effect.kind === 'keys' && exact.length === keys.length && isSure) return effect.resp;
     const stale = one.cursor === undefined ? exact : keys.filter((key) => !one.stale.has(key));
     if (stale.length > 0) change({ kind: 'stale', db, keys: stale });
     return undefined;
@@ -311,6 +326,12 @@ export class Copy {
   #numberOf(db: string): number {
     return this.#options.numbers.get(db) ?? 0;
   }
+}
+
+function endIn(ends: Places, db: string): Place {
+  const end = ends.get(db);
+  if (end === undefined) throw new Error(`INFO names no binlog of ${db}`);
+  return end;
 }
 
 function firstOf<T>(set: ReadonlySet<T>, count: number): T[] {

@@ -33,8 +33,8 @@ export type ReadKey =
 
 export interface Reading {
   readonly keys: readonly ReadKey[];
-  /** Ends of the logs that the values belong to; of a reading at once. */
-  readonly ends: Places | undefined;
+  /** Ends of the logs that the values belong to. */
+  readonly ends: Places;
 }
 
 export class KeyReader {
@@ -63,15 +63,8 @@ export class KeyReader {
     return { cursor: String(next) === '0' ? undefined : String(next), keys };
   }
 
-  /** Each in its own moment. */
-  async read(keys: readonly Buffer[]): Promise<Reading> {
-    const plans = await this.#plans(keys);
-    const replies = await this.#call([...commandsOf(plans, 0), ['TIME']]);
-    return { keys: valuesOf(plans, replies), ends: undefined };
-  }
-
   /** All in one moment. `whole`: no key is too large. */
-  async readAtOnce(keys: readonly Buffer[], whole = false): Promise<Reading> {
+  async read(keys: readonly Buffer[], whole = false): Promise<Reading> {
     const plans = await this.#plans(keys);
     const replies = await this.#transaction([
       ...commandsOf(plans, whole ? WHOLE : 0),
