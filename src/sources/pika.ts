@@ -11,7 +11,7 @@ import { COPY_WANTED, isCopyPosition, parseCopyPosition } from './pika/copy-posi
 import { type Attached, Copying } from './pika/copying.ts';
 import { EntryMaker } from './pika/entries.ts';
 import { LINK_TIMINGS, type LinkTimings, PikaLink } from './pika/link.ts';
-import type { Node, TrySyncReply } from './pika/messages.ts';
+import type { Node } from './pika/messages.ts';
 import {
   comparePlaces,
   coversPika,
@@ -22,6 +22,7 @@ import {
   type Places,
   parsePikaPosition,
 } from './pika/position.ts';
+import { refusedPlace } from './pika/refused-place.ts';
 import { PikaServer } from './pika/server.ts';
 import { databaseNumbers } from './pika/url.ts';
 import { readOne, readWindows, timeOf } from './pika/window.ts';
@@ -163,7 +164,7 @@ export class PikaSource implements Source {
     try {
       for (const [db, place] of this.#checked(parsePikaPosition(position), link).places) {
         const reply = await link.trySync(db, place);
-        if (reply.outcome !== 'accepted') throw this.#refused(db, place, reply);
+        if (reply.outcome !== 'accepted') throw refusedPlace(this.display, db, place, reply);
       }
     } finally {
       await link.close();
@@ -353,37 +354,7 @@ export class PikaSource implements Source {
     }
     const reply = await link.trySync(db, place);
     if (reply.outcome === 'accepted') return link.begin(db, reply.session, place, place);
-    throw this.#refused(db, place, reply);
-  }
-
-  #refused(db: string, place: Place, { outcome, end, text }: TrySyncReply): StopError {
-    const at = `${db}:${place.filenum}:${place.offset}`;
-    const ends = end === undefined ? '' : `; its log ends at ${db}:${end.filenum}:${end.offset}`;
-    if (outcome === 'purged') {
-      return new StopError(
-        'PIKA_PURGED',
-        `${this.display} has removed the binlog behind ${at} before it was read${ends}`,
-        {
-          hint: 'the gap cannot be read again: start over (lanegate reset) on a fresh copy of the data; and raise expire-logs-nums at the master',
-        },
-      );
-    }
-    if (outcome === 'larger') {
-      return new StopError(
-        'PIKA_LARGER',
-        `the binlog of ${this.display} has not come as far as ${at}, where it was read to${ends}: the master lost its end, or another server took over that was behind`,
-        {
-          hint: 'point --source at the server that has it; else source and target differ: compare them, and start over (lanegate reset)',
-        },
-      );
-    }
-    return new StopError(
-      'PIKA_REFUSED',
-      `${this.display} does not send its binlog from ${at}${ends}${text === '' ? '' : `: ${text}`}`,
-      {
-        hint: 'no item ends there: give a position that lanegate has printed; or start over: lanegate reset',
-      },
-    );
+    throw refusedPlace(this.display, db, place, reply);
   }
 
   /** The oldest file that is still there, by bisection: older ones are purged, newer ones are not. */
