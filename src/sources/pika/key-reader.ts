@@ -96,7 +96,7 @@ export class KeyReader {
       if (commands.length > 0) yield commands;
       page = next;
     }
-    const deadline = deadlineOf(ttl as Reply, time as Reply);
+    const deadline = deadlineOf(plan?.type ?? 'none', ttl as Reply, time as Reply);
     if (deadline !== undefined) yield [encodeCommand(['PEXPIREAT', key, deadline])];
   }
 
@@ -173,16 +173,16 @@ function valuesOf(plans: readonly Plan[], replies: readonly Reply[], whole = fal
     }
     const { commands: made, next } = pageOf(page, answers);
     if (next !== undefined) return { kind: 'large', key };
-    const deadline = deadlineOf(ttl, time);
+    const deadline = deadlineOf(type, ttl, time);
     if (deadline !== undefined) made.push(encodeCommand(['PEXPIREAT', key, deadline]));
     return { kind: 'whole', key, commands: [...commands, ...made] };
   });
 }
 
-/** By the source's clock, ms since 1970. */
-function deadlineOf(ttl: Reply, time: Reply): number | undefined {
+/** By the source's clock, ms since 1970. Pika's streams have none, and it says 0 of them. */
+function deadlineOf(type: KeyType, ttl: Reply, time: Reply): number | undefined {
   const ms = Number(ttl);
-  if (!(ms >= 0)) return undefined;
+  if (!(ms >= 0) || (type === 'stream' && ms === 0)) return undefined;
   const [seconds, microseconds] = time as [Reply, Reply];
   return Number(String(seconds)) * 1000 + Math.floor(Number(String(microseconds)) / 1000) + ms;
 }
