@@ -164,7 +164,7 @@ function load(scene: Scene, { db = 0, keys = 40, flushes = true, clients = 6 } =
 
 test('a copy under a load that shows what is lost or doubled, with kills in the copy and in the log', async () => {
   await using scene = await Scene.start();
-  await scene.populate(4_000);
+  await scene.populate(2_500);
   const { pipeline } = scene;
   const traffic = load(scene, { flushes: false });
   pipeline.worker();

@@ -15,6 +15,7 @@
 
 import { type FileHandle, open, readdir } from 'node:fs/promises';
 import { crc32 } from 'node:zlib';
+import { AbortedError } from '../../runtime/errors.ts';
 import { writeAll } from '../redis-link/snapshot-file.ts';
 import type { Spool } from '../redis-link/spool.ts';
 import { type CopyDelta, CopyState } from './copy-state.ts';
@@ -74,6 +75,8 @@ export class CopySpool {
   #start = 0;
   #headerBytes = 0;
   #end = 0;
+  #isFull = false;
+  #isStopped = false;
 
   private constructor(spool: Spool) {
     this.#spool = spool;
@@ -105,8 +108,15 @@ export class CopySpool {
     return this.#spool.bytes;
   }
 
+  /** It waits until something is acknowledged, and goes. */
   get isFull(): boolean {
-    return !this.#spool.hasRoom(0);
+    return this.#isFull;
+  }
+
+  /** What waits for room throws. */
+  stop(): void {
+    this.#isStopped = true;
+    this.#spool.freed.ring();
   }
 
   has(offset: number): boolean {
@@ -140,6 +150,7 @@ export class CopySpool {
       stored.push({ ...facts, resp, start: at, end, last: facts.deltas.some(({ kind }) => kind === 'end') });
       at = end;
     }
+    await this.#waitForRoom(at - this.#end);
     await writeAll(this.#handle, buffers, this.#headerBytes + this.#end - this.#start);
     await this.#handle.datasync();
     this.#spool.account(at - this.#end);
@@ -205,6 +216,19 @@ export class CopySpool {
     this.#parts.push(part);
     await this.#begin(number, handle);
     await before.close();
+  }
+
+  /** Only whole files can go, and one whose last records say nothing only behind the next: what two need is taken in any case. */
+  async #waitForRoom(bytes: number): Promise<void> {
+    try {
+      while (!this.#isStopped && this.#parts.length > 1 && !this.#spool.hasRoom(bytes)) {
+        this.#isFull = true;
+        await this.#spool.freed.wait();
+      }
+    } finally {
+      this.#isFull = false;
+    }
+    if (this.#isStopped) throw new AbortedError();
   }
 
   async #checkOwn(): Promise<void> {

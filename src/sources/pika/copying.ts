@@ -90,7 +90,7 @@ export class Copying {
   progress(isRead: boolean): SourceProgress | undefined {
     if (!isRead) return undefined;
     return {
-      phase: this.#isCopying ? 'loading' : 'streaming',
+      phase: this.#open?.isFull ? 'full' : this.#isCopying ? 'loading' : 'streaming',
       receivedBytes: this.#open?.end ?? this.#loadedBytes,
       totalBytes: undefined,
       loadedBytes: this.#loadedBytes,
@@ -131,6 +131,7 @@ export class Copying {
     const { link, start, numbers } = await this.#attach(spool, signal);
     const readers = new Map([...start.places.keys()].map((db) => [db, new KeyReader(endpoint, db)]));
     const stop = () => {
+      spool.stop();
       for (const one of readers.values()) void one.close();
     };
     signal.addEventListener('abort', stop, { once: true });
