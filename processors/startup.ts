@@ -19,7 +19,7 @@ import {
 } from '../src/protocol/start.ts';
 import { StopError } from '../src/runtime/errors.ts';
 import { failpoint } from '../src/runtime/failpoints.ts';
-import type { Source } from '../src/sources/source.ts';
+import { defaultFrom, type Source } from '../src/sources/source.ts';
 import { type Identity, newJournalId, nextGeneration, parseMark } from '../src/target/control.ts';
 import type { FencedSession } from '../src/target/session.ts';
 import type { PipelineContext } from './context.ts';
@@ -168,7 +168,7 @@ async function initialise(
   const replaced = await admitTarget(context, session, options.targetData);
 
   const lanes = options.lanes ?? LANES_DEFAULT;
-  const from = options.from ?? 'beginning';
+  const from = options.from ?? defaultFrom(source, options.targetData === 'keep');
   const { position } = await source.resolve(from);
   const begun = beginning({
     pipeline: name,

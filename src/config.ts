@@ -116,9 +116,9 @@ export const options = z.object({
     everyday: true,
     commands: VERBS,
   }),
-  from: option(text(/^[\x20-\x7e]{1,512}$/, 'must be beginning, now or a position').optional(), {
+  from: option(text(/^[\x20-\x7e]{1,512}$/, 'must be beginning, now, copy or a position').optional(), {
     placeholder: 'WHERE',
-    description: 'beginning (default), now or a position; counts at the first start',
+    description: 'beginning, now, copy (a Pika) or a position, at the first start',
     everyday: true,
     commands: ['run', 'worker', 'check', 'pika-binlog'],
   }),

@@ -185,11 +185,15 @@ function isMergedCount({ buffer, argStart, argEnd, argc }: RespScanner): boolean
   if (argc !== 3) return false;
   const start = argStart[2] as number;
   const end = argEnd[2] as number;
-  if (end - start !== REGISTERS) return false;
   if (!LOWER_SET.equals(buffer.subarray(argStart[0], argEnd[0]))) return false;
+  return isPikaHyperLogLog(buffer.subarray(start, end));
+}
+
+/** By its form: a value of so many registers, none above what a count can reach. */
+export function isPikaHyperLogLog(value: Buffer): boolean {
+  if (value.length !== REGISTERS) return false;
   let any = 0;
-  for (let i = start; i < end; i++) {
-    const register = buffer[i] as number;
+  for (const register of value) {
     if (register > REGISTER_MAX) return false;
     any |= register;
   }

@@ -7,7 +7,7 @@ import { databasesOf, dataOf, otherPipeline } from '../../processors/target-data
 import { Journal } from '../journal/journal.ts';
 import { StopError } from '../runtime/errors.ts';
 import { safeMessage } from '../runtime/log.ts';
-import type { Source } from '../sources/source.ts';
+import { defaultFrom, type Source } from '../sources/source.ts';
 import { ControlKeys, parseIdentity, parseMark } from '../target/control.ts';
 import type { FencedSession } from '../target/session.ts';
 import { ReplyError } from '../wire/replies.ts';
@@ -245,8 +245,8 @@ export function keepProblem(
   source: Source | undefined,
   start: { readonly from?: string | undefined; readonly targetData: IngestOptions['targetData'] },
 ): { readonly text: string; readonly hint: string } | undefined {
-  if (start.targetData !== 'keep' || source?.progress === undefined) return undefined;
-  if ((start.from ?? 'beginning') !== 'beginning') return undefined;
+  if (start.targetData !== 'keep' || source?.copiesFrom === undefined) return undefined;
+  if ((start.from ?? defaultFrom(source, true)) !== source.copiesFrom) return undefined;
   return {
     text: `a pipeline from ${source.display} begins with a full sync, which removes everything from the target first: --target-data keep cannot be honoured`,
     hint: '--from now keeps the data and applies what the source does from now on; --target-data replace removes it',

@@ -4,11 +4,14 @@
 // low-water mark: `marked` tells where it is, so that the master sends on; `acknowledge` what may be forgotten. Pika
 // forgets whole files, so within the file that `acknowledge` named the mark is acknowledged, and not beyond.
 
+import { join } from 'node:path';
 import type { Endpoint } from '../runtime/endpoint.ts';
 import { ConfigurationError, StopError } from '../runtime/errors.ts';
+import { COPY_WANTED, isCopyPosition, parseCopyPosition } from './pika/copy-position.ts';
+import { type Attached, Copying } from './pika/copying.ts';
 import { EntryMaker } from './pika/entries.ts';
 import { LINK_TIMINGS, type LinkTimings, PikaLink } from './pika/link.ts';
-import type { Node, TrySyncReply } from './pika/messages.ts';
+import type { Node } from './pika/messages.ts';
 import {
   comparePlaces,
   coversPika,
@@ -19,13 +22,15 @@ import {
   type Places,
   parsePikaPosition,
 } from './pika/position.ts';
+import { refusedPlace } from './pika/refused-place.ts';
 import { PikaServer } from './pika/server.ts';
 import { databaseNumbers } from './pika/url.ts';
 import { readOne, readWindows, timeOf } from './pika/window.ts';
-import type { Entry, From, Position, Source, SourceHead, SourceStart } from './source.ts';
+import type { Entry, From, Position, Source, SourceHead, SourceProgress, SourceStart } from './source.ts';
 
 const CHUNK_BYTES = 1024 * 1024;
 const BUFFER_BYTES_MAX = 64 * 1024 * 1024;
+const SPOOL_BYTES_MAX = 16 * 1024 ** 3;
 /** A file that no log has reached: TrySync refuses it and names the log's end. */
 const BEYOND: Place = { filenum: 0xffff_ffff, offset: 0 };
 
@@ -44,6 +49,11 @@ export interface PikaOptions {
   readonly timings?: Partial<LinkTimings>;
   readonly onNotice?: (text: string) => void;
   readonly now?: () => number;
+  /** The pipeline. */
+  readonly name?: string;
+  /** Where the log of a copy is kept, and how much it may hold. */
+  readonly dataDir?: string;
+  readonly spoolBytesMax?: number;
 }
 
 export class PikaSource implements Source {
@@ -52,8 +62,11 @@ export class PikaSource implements Source {
   readonly display: string;
   readonly replication = false;
   readonly finite = false;
+  readonly copiesFrom = COPY_WANTED;
   readonly #options: PikaOptions;
   readonly #server: PikaServer;
+  readonly #copying: Copying;
+  #wasRead = false;
   readonly #maps = new WeakMap<Entry, EntryMaker>();
   #link: { readonly link: PikaLink; readonly start: PikaPosition } | undefined;
   /** Where the low-water mark is, as far as we were told. */
@@ -70,9 +83,26 @@ export class PikaSource implements Source {
     // A failover changes the host and keeps the log. Which log it is, every position says.
     this.identity = `pika:${databases.join(',') || '*'}`;
     databaseNumbers(databases, databaseMap);
+    const {
+      endpoint,
+      dataDir = '.lanegate',
+      name = 'default',
+      onNotice = () => {},
+      now = Date.now,
+    } = options;
+    this.#copying = new Copying({
+      endpoint,
+      spoolRoot: join(dataDir, 'spool', name),
+      spoolBytesMax: options.spoolBytesMax ?? SPOOL_BYTES_MAX,
+      attach: (from, signal) => this.#attachAll(from, signal),
+      ends: () => this.#server.ends(),
+      onNotice,
+      now,
+    });
   }
 
   async resolve(from: From): Promise<SourceStart> {
+    if (isCopyPosition(from)) return { position: from };
     const link = await this.#open(new AbortController().signal);
     try {
       const databases = this.#databasesOf(link);
@@ -98,13 +128,19 @@ export class PikaSource implements Source {
 
   async *read(position: Position, signal: AbortSignal): AsyncIterable<readonly Entry[]> {
     if (signal.aborted) return;
+    this.#wasRead = true;
+    let at = position;
     let link: PikaLink | undefined;
     try {
-      const given = parsePikaPosition(position);
-      link = await this.#open(signal);
-      const start = this.#checked(given, link);
-      const numbers = databaseNumbers(start.places.keys(), this.#options.databaseMap ?? new Map());
-      for (const [db, place] of start.places) await this.#attach(link, db, place);
+      if (isCopyPosition(at)) {
+        for await (const entries of this.#copying.read(parseCopyPosition(at), signal)) {
+          yield entries;
+          at = entries.at(-1)?.position ?? at;
+        }
+        if (signal.aborted) return;
+      }
+      const { link: attached, start, numbers } = await this.#attachAll(parsePikaPosition(at), signal);
+      link = attached;
       this.#link = { link, start };
       this.#tell();
       for await (const entries of this.#entries(link, new EntryMaker(numbers), start)) {
@@ -123,11 +159,12 @@ export class PikaSource implements Source {
 
   /** Looks once whether the log goes on behind `position`. @throws StopError as `read` would */
   async verify(position: Position): Promise<void> {
+    if (isCopyPosition(position)) return;
     const link = await this.#open(new AbortController().signal);
     try {
       for (const [db, place] of this.#checked(parsePikaPosition(position), link).places) {
         const reply = await link.trySync(db, place);
-        if (reply.outcome !== 'accepted') throw this.#refused(db, place, reply);
+        if (reply.outcome !== 'accepted') throw refusedPlace(this.display, db, place, reply);
       }
     } finally {
       await link.close();
@@ -135,17 +172,22 @@ export class PikaSource implements Source {
   }
 
   positionInside(entry: Entry, taken: number): Position {
+    const inCopy = this.#copying.positionInside(entry, taken);
+    if (inCopy !== undefined) return inCopy;
     const maker = this.#maps.get(entry);
     if (maker === undefined) throw new Error('the entry is not of this source');
     return maker.positionInside(entry, taken);
   }
 
   async acknowledge(position: Position): Promise<void> {
+    await this.#copying.release(isCopyPosition(position) ? parseCopyPosition(position) : undefined);
+    if (isCopyPosition(position)) return;
     this.#floor = parsePikaPosition(position);
     this.marked(position);
   }
 
   marked(position: Position): void {
+    if (isCopyPosition(position)) return;
     this.#mark = parsePikaPosition(position);
     this.#tell();
   }
@@ -175,8 +217,13 @@ export class PikaSource implements Source {
   }
 
   /** A slave that is gone leaves nothing behind. */
-  async forget(): Promise<readonly string[]> {
+  async forget(apply = false): Promise<readonly string[]> {
+    if (apply) await this.#copying.release(undefined);
     return [];
+  }
+
+  progress(): SourceProgress | undefined {
+    return this.#copying.progress(this.#wasRead);
   }
 
   async close(): Promise<void> {
@@ -278,6 +325,26 @@ export class PikaSource implements Source {
     return { ...given, log: given.log || replicationId };
   }
 
+  /** All databases, at these places; at the ends of their logs without. */
+  async #attachAll(from: PikaPosition | undefined, signal: AbortSignal): Promise<Attached> {
+    const link = await this.#open(signal);
+    try {
+      const start = from === undefined ? await this.#atEnds(link) : this.#checked(from, link);
+      const numbers = databaseNumbers(start.places.keys(), this.#options.databaseMap ?? new Map());
+      for (const [db, place] of start.places) await this.#attach(link, db, place);
+      return { link, start, numbers };
+    } catch (error) {
+      await link.close();
+      throw error;
+    }
+  }
+
+  async #atEnds(link: PikaLink): Promise<PikaPosition> {
+    const places = new Map<string, Place>();
+    for (const db of this.#databasesOf(link)) places.set(db, await endOf(link, db));
+    return { log: link.master.replicationId, places, window: undefined, announced: false };
+  }
+
   /** From the floor, so that the master keeps what is not below the mark; what was read before is not delivered again. */
   async #attach(link: PikaLink, db: string, place: Place): Promise<void> {
     const floor = this.#floor?.places.get(db);
@@ -287,37 +354,7 @@ export class PikaSource implements Source {
     }
     const reply = await link.trySync(db, place);
     if (reply.outcome === 'accepted') return link.begin(db, reply.session, place, place);
-    throw this.#refused(db, place, reply);
-  }
-
-  #refused(db: string, place: Place, { outcome, end, text }: TrySyncReply): StopError {
-    const at = `${db}:${place.filenum}:${place.offset}`;
-    const ends = end === undefined ? '' : `; its log ends at ${db}:${end.filenum}:${end.offset}`;
-    if (outcome === 'purged') {
-      return new StopError(
-        'PIKA_PURGED',
-        `${this.display} has removed the binlog behind ${at} before it was read${ends}`,
-        {
-          hint: 'the gap cannot be read again: start over (lanegate reset) on a fresh copy of the data; and raise expire-logs-nums at the master',
-        },
-      );
-    }
-    if (outcome === 'larger') {
-      return new StopError(
-        'PIKA_LARGER',
-        `the binlog of ${this.display} has not come as far as ${at}, where it was read to${ends}: the master lost its end, or another server took over that was behind`,
-        {
-          hint: 'point --source at the server that has it; else source and target differ: compare them, and start over (lanegate reset)',
-        },
-      );
-    }
-    return new StopError(
-      'PIKA_REFUSED',
-      `${this.display} does not send its binlog from ${at}${ends}${text === '' ? '' : `: ${text}`}`,
-      {
-        hint: 'no item ends there: give a position that lanegate has printed; or start over: lanegate reset',
-      },
-    );
+    throw refusedPlace(this.display, db, place, reply);
   }
 
   /** The oldest file that is still there, by bisection: older ones are purged, newer ones are not. */

@@ -81,6 +81,7 @@ export class RedisLinkSource implements Source {
   readonly kind = 'redis-link';
   readonly finite = false;
   readonly replication = true;
+  readonly copiesFrom = 'beginning';
   readonly identity: string;
   readonly display: string;
   readonly #options: RedisLinkOptions;

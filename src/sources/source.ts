@@ -77,6 +77,11 @@ export interface SourceProgress {
 /** Where `--from` points at the pipeline's first start. */
 export type From = 'beginning' | 'now' | Position;
 
+/** Where a first run starts that nobody told. */
+export function defaultFrom(source: Pick<Source, 'copiesFrom'>, keepsData: boolean): From {
+  return keepsData ? 'beginning' : (source.copiesFrom ?? 'beginning');
+}
+
 export interface Source {
   readonly kind: string;
   /** Names the log itself (not the host it is on now): part of the pipeline's identity. */
@@ -90,6 +95,12 @@ export interface Source {
    * expired key is in the log.
    */
   readonly replication: boolean;
+
+  /**
+   * The `--from` that begins with a copy of all data, which replaces what the target holds: the default, unless that is to
+   * be kept.
+   */
+  readonly copiesFrom?: From;
 
   /** Connects and finds the start for a first run. Retries nothing: throws on connection loss. */
   resolve(from: From): Promise<SourceStart>;

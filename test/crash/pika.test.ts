@@ -24,7 +24,11 @@ interface Run extends AsyncDisposable {
 
 async function start(options: PikaMasterOptions = {}): Promise<Run> {
   const master = await PikaMaster.start({ windowItems: 900, ...options });
-  const pipeline = await Pipeline.start({ lanes: LANES, sourceUrl: master.url });
+  const pipeline = await Pipeline.start({
+    lanes: LANES,
+    sourceUrl: master.url,
+    args: ['--from', 'beginning'],
+  });
   return {
     pipeline,
     master,

@@ -24,6 +24,12 @@ export interface PikaMasterOptions {
   /** Silence of a slave after which it is dropped, ms. */
   readonly dropMs?: number;
   readonly pingMs?: number;
+  /** Holds the data that clients see. */
   readonly data?: RedisServer;
+  /** Waited for between a write's execution and its item in the log. */
+  readonly beforeLog?: () => Promise<void>;
+  /** The same for FLUSHDB, whose lock is released by then. */
+  readonly beforeFlushLog?: () => Promise<void>;
+  readonly losesAppend?: boolean;
   readonly now?: () => number;
 }

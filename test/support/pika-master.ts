@@ -7,6 +7,7 @@ import { randomBytes } from 'node:crypto';
 import type { Socket } from 'node:net';
 import { FrameReader, frameOf } from '../../src/sources/pika/frames.ts';
 import { comparePlaces, type Place } from '../../src/sources/pika/position.ts';
+import { isPlainRead, PikaData, type PikaSession } from './pika-data.ts';
 import type { PikaFaults, PikaMasterOptions } from './pika-faults.ts';
 import { type Argument, PikaLog } from './pika-log.ts';
 import { encodeReply, PikaPorts, serveClient } from './pika-ports.ts';
@@ -46,6 +47,7 @@ export class PikaMaster implements AsyncDisposable {
   #slaves: Slave[] = [];
   readonly #nodes = new Map<string, Socket>();
   #ports: PikaPorts | undefined;
+  readonly #data: PikaData | undefined;
   #session = 0;
   #timer: NodeJS.Timeout | undefined;
 
@@ -53,6 +55,17 @@ export class PikaMaster implements AsyncDisposable {
     this.#options = options;
     this.logs = logs;
     this.replicationId = options.replicationId ?? randomBytes(25).toString('hex');
+    const { data, beforeLog = async () => {}, beforeFlushLog = beforeLog, losesAppend = false } = options;
+    if (data === undefined) return;
+    this.#data = new PikaData({
+      databases: [...logs.keys()],
+      port: data.port,
+      log: (command, db) => this.write([command], db),
+      beforeLog,
+      beforeFlushLog,
+      losesAppend,
+      info: () => this.#info(),
+    });
   }
 
   static async start(options: PikaMasterOptions = {}): Promise<PikaMaster> {
@@ -137,12 +150,16 @@ export class PikaMaster implements AsyncDisposable {
 
   async [Symbol.asyncDispose](): Promise<void> {
     if (this.#ports !== undefined) await this.stop();
+    this.#data?.close();
   }
 
   async #listen(port?: number): Promise<void> {
     this.#ports = await PikaPorts.open(
       {
-        client: (socket) => serveClient(socket, (args) => this.#command(args)),
+        client: (socket) => {
+          const session = this.#data?.session();
+          serveClient(socket, (args) => this.#command(args, session), isPlainRead);
+        },
         slave: (socket) => this.#welcome(socket),
       },
       port,
@@ -162,16 +179,16 @@ export class PikaMaster implements AsyncDisposable {
     return Math.floor((this.#options.now ?? Date.now)() / 1000);
   }
 
-  async #command(args: readonly Buffer[]): Promise<Buffer> {
+  async #command(args: readonly Buffer[], session: PikaSession | undefined): Promise<Buffer> {
     const name = String(args[0]).toUpperCase();
-    if (name === 'INFO') return encodeReply(this.#info());
+    if (name === 'INFO' && session === undefined) return encodeReply(this.#info());
     if (name === 'AUTH') {
       if (String(args.at(-1)) === this.#options.password) return Buffer.from('+OK\r\n');
       throw new Error('WRONGPASS invalid username-password pair or user is disabled.');
     }
-    const redis = this.#options.data?.client();
-    if (redis === undefined) throw new Error(`ERR unknown or unsupported command '${name}'`);
-    return encodeReply(await redis.callBuffer(name, ...args.slice(1)));
+    if (session !== undefined) return encodeReply(await session.command(args));
+    if (name === 'SELECT') return encodeReply('OK');
+    throw new Error(`ERR unknown or unsupported command '${name}'`);
   }
 
   #info(): string {

@@ -52,29 +52,43 @@ export class PikaPorts implements AsyncDisposable {
   }
 }
 
-/** Calls `take` with each whole command of a client, one after the other, and writes what it returns. */
-export function serveClient(socket: Socket, take: (args: readonly Buffer[]) => Promise<Buffer>): void {
+/** Calls `take` with each whole command of a client and writes what it returns: in order, and reads that follow each other at once. */
+export function serveClient(
+  socket: Socket,
+  take: (args: readonly Buffer[]) => Promise<Buffer>,
+  isRead: (args: readonly Buffer[]) => boolean = () => false,
+): void {
   let held = Buffer.alloc(0);
   let last: Promise<void> = Promise.resolve();
   const scanner = new RespScanner();
+  const answer = (args: readonly Buffer[]) =>
+    take(args).catch((error: Error) => Buffer.from(`-${error.message}\r\n`));
+  const run = (group: readonly (readonly Buffer[])[]) => {
+    last = last.then(async () => {
+      const replies = await Promise.all(group.map(answer));
+      socket.write(Buffer.concat(replies));
+    });
+  };
   socket.on('data', (chunk) => {
-    held = Buffer.concat([held, chunk]);
+    held = held.length === 0 ? chunk : Buffer.concat([held, chunk]);
     scanner.reset(held);
     let end = 0;
+    let reads: (readonly Buffer[])[] = [];
     try {
       while (scanner.next()) {
         end = scanner.end;
         const args = scanner.args().map((arg) => Buffer.from(arg));
-        last = last
-          .then(() => take(args))
-          .then(
-            (reply) => void socket.write(reply),
-            (error: Error) => void socket.write(`-${error.message}\r\n`),
-          );
+        if (isRead(args)) reads.push(args);
+        else {
+          if (reads.length > 0) run(reads);
+          reads = [];
+          run([args]);
+        }
       }
     } catch {
       // The rest of a command comes with the next chunk.
     }
+    if (reads.length > 0) run(reads);
     held = held.subarray(end);
   });
 }
@@ -82,6 +96,7 @@ export function serveClient(socket: Socket, take: (args: readonly Buffer[]) => P
 export function encodeReply(reply: unknown): Buffer {
   if (reply === null || reply === undefined) return Buffer.from('$-1\r\n');
   if (typeof reply === 'number') return Buffer.from(`:${reply}\r\n`);
+  if (reply instanceof Error) return Buffer.from(`-${reply.message}\r\n`);
   if (Array.isArray(reply))
     return Buffer.concat([Buffer.from(`*${reply.length}\r\n`), ...reply.map(encodeReply)]);
   const bytes = Buffer.isBuffer(reply) ? reply : Buffer.from(String(reply));

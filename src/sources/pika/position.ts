@@ -1,5 +1,6 @@
 import { ConfigurationError } from '../../runtime/errors.ts';
 import type { Position } from '../source.ts';
+import { isCopyPosition, parseCopyPosition } from './copy-position.ts';
 
 // <replication id>/<db>:<file>:<end offset>,...[;<db>:<file>:<end offset>,...[!]]
 //
@@ -37,7 +38,7 @@ export function parsePikaPosition(position: Position): PikaPosition {
   const ends = window === undefined ? undefined : placesOf(window);
   if (found === undefined || (window !== undefined && ends === undefined)) {
     throw new ConfigurationError([
-      `"${position.slice(0, 64)}" is not a position in Pika's binlog: beginning, now, or one such as db0:3:81920`,
+      `"${position.slice(0, 64)}" is not a position in Pika's binlog: copy, beginning, now, or one such as db0:3:81920`,
     ]);
   }
   return { log, places: found, window: ends, announced: announced !== undefined };
@@ -66,6 +67,10 @@ export function coversPlaces(places: Places, ends: Places): boolean {
 }
 
 export function coversPika(position: Position, head: Position): boolean {
+  if (isCopyPosition(position)) {
+    parseCopyPosition(position);
+    return false;
+  }
   return coversPlaces(parsePikaPosition(position).places, parsePikaPosition(head).places);
 }
 
