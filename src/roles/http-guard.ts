@@ -1,6 +1,7 @@
 // Who may ask, and what. Bull Board has no authentication of its own, and its API can add and edit jobs, so every
 // request passes here first: host (DNS rebinding), password (with a limit on guesses), method, origin (CSRF).
 import { createHash, timingSafeEqual } from 'node:crypto';
+import { isIPv6 } from 'node:net';
 import type { FastifyInstance, FastifyReply, FastifyRequest } from 'fastify';
 
 const FAILURES_MAX = 10;
@@ -65,7 +66,7 @@ function refuseCaller(
   failures: FailureLimit,
 ): Refusal | undefined {
   if (options.credentials === undefined) return undefined;
-  const address = request.socket.remoteAddress ?? '';
+  const address = callerOf(request.socket.remoteAddress ?? '');
   const retryAfterMs = failures.blockedForMs(address);
   if (retryAfterMs > 0) {
     const seconds = String(Math.ceil(retryAfterMs / 1000));
@@ -106,6 +107,22 @@ function refuseWrite(request: FastifyRequest, options: GuardOptions): Refusal | 
 
 function hostOfOrigin(origin: string): string | undefined {
   return URL.canParse(origin) ? new URL(origin).host : undefined;
+}
+
+/** Whom guesses are counted for: an IPv6 caller has a whole /64 of addresses to guess from. */
+export function callerOf(address: string): string {
+  if (!isIPv6(address)) return address;
+  const mapped = /^::ffff:(\d+\.\d+\.\d+\.\d+)$/i.exec(address)?.[1];
+  if (mapped !== undefined) return mapped;
+  const [left = '', right] = (address.split('%')[0] as string).split('::');
+  const groups = (text: string) => text.split(':').filter((group) => group !== '');
+  const behind = right === undefined ? [] : groups(right);
+  // A dotted end stands for two groups.
+  const length = behind.length + (behind.at(-1)?.includes('.') ? 1 : 0);
+  const filled =
+    right === undefined ? [] : Array<string>(Math.max(0, 8 - groups(left).length - length)).fill('0');
+  const prefix = [...groups(left), ...filled, ...behind].slice(0, 4);
+  return `${prefix.map((group) => Number.parseInt(group, 16).toString(16)).join(':')}::/64`;
 }
 
 /** Counts wrong passwords per address in windows of a minute; bounded, the oldest address is forgotten first. */

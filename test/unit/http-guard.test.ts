@@ -1,5 +1,5 @@
 import { describe, expect, test } from 'vitest';
-import { FailureLimit } from '../../src/roles/http-guard.ts';
+import { callerOf, FailureLimit } from '../../src/roles/http-guard.ts';
 
 describe('the limit on wrong passwords', () => {
   test('closes after ten in a minute and opens when the minute is over', () => {
@@ -25,4 +25,19 @@ describe('the limit on wrong passwords', () => {
     limit.record('one too many');
     expect(limit.blockedForMs('first')).toBe(0);
   });
+});
+
+test.each([
+  ['10.0.0.1', '10.0.0.1'],
+  ['::ffff:10.0.0.1', '10.0.0.1'],
+  ['2001:db8:1:2::1', '2001:db8:1:2::/64'],
+  ['2001:db8:1:2:ffff:ffff:ffff:ffff', '2001:db8:1:2::/64'],
+  ['2001:db8:1:3::1', '2001:db8:1:3::/64'],
+  ['2001:db8::1', '2001:db8:0:0::/64'],
+  ['2001:0DB8:0::', '2001:db8:0:0::/64'],
+  ['fe80::1%eth0', 'fe80:0:0:0::/64'],
+  ['1:2::192.0.2.1', '1:2:0:0::/64'],
+  ['::1', '0:0:0:0::/64'],
+])('guesses of %s count for %s', (address, caller) => {
+  expect(callerOf(address)).toBe(caller);
 });
