@@ -1,7 +1,9 @@
+import { channel } from 'node:diagnostics_channel';
 import { request as httpRequest } from 'node:http';
 import { createServer } from 'node:net';
 import { appRoutes } from '@bull-board/api/dist/routes.js';
 import { Queue, Worker } from 'bullmq';
+import type { FastifyInstance } from 'fastify';
 import { pino } from 'pino';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { type Board, type BoardOptions, startBoard } from '../../src/roles/board.ts';
@@ -34,6 +36,27 @@ const WRITES: readonly [method: string, path: string][] = [
 
 function basic(user: string, password: string): string {
   return `Basic ${Buffer.from(`${user}:${password}`).toString('base64')}`;
+}
+
+/** Every route that a server which `start` makes answers to, as Fastify itself tells of it. */
+async function withRoutes<Server>(
+  start: () => Promise<Server>,
+): Promise<{ server: Server; routes: readonly (readonly [method: string, path: string])[] }> {
+  const routes: [string, string][] = [];
+  const made = channel('fastify.initialization');
+  const listen = (message: unknown) => {
+    const { fastify } = message as { fastify: FastifyInstance };
+    fastify.addHook('onRoute', ({ method, url }) => {
+      for (const verb of [method].flat())
+        routes.push([verb, url.replace(':queueName', 'lane-0').replace(/:\w+|\*/g, '1')]);
+    });
+  };
+  made.subscribe(listen);
+  try {
+    return { server: await start(), routes };
+  } finally {
+    made.unsubscribe(listen);
+  }
 }
 
 function scoped<Server extends HttpServer>(server: Server): Server & AsyncDisposable {
@@ -156,6 +179,24 @@ describe('the board', () => {
       );
     expect(await statuses({})).toEqual(new Set([401]));
     expect(await statuses(LOGIN)).toEqual(new Set([405]));
+  });
+
+  test('every route that Fastify knows of is read-only, and asks for the password', async () => {
+    const { server: open, routes } = await withRoutes(() => board());
+    await using readOnly = open;
+    await using closed = await locked();
+    const writes = routes.filter(([method]) => method !== 'GET' && method !== 'HEAD');
+    const known = writes.map(([method, path]) => `${method} ${path}`);
+    for (const [method, path] of BOARD_WRITES) expect(known).toContain(`${method} ${path}`);
+    for (const [method, path] of routes) {
+      const status = async (url: string, headers = {}) =>
+        (await fetch(url + path, { method, headers })).status;
+      const isProbe = path === '/healthz' || path === '/readyz';
+      if (!isProbe) expect(await status(closed.url), `${method} ${path}`).toBe(401);
+      if (method === 'GET' || method === 'HEAD') continue;
+      expect(await status(readOnly.url), `${method} ${path}`).toBe(405);
+      expect(await status(closed.url, LOGIN), `${method} ${path}`).toBe(405);
+    }
   });
 
   test('with --board-write and a password an operator pauses a lane, and another site cannot', async () => {
