@@ -68,6 +68,17 @@ describe.concurrent('the target refuses for a while', () => {
     await recovers(pipeline, feed);
   });
 
+  test('MASTERDOWN: a replica that has lost its primary and may not serve what it has', async () => {
+    const { pipeline, feed } = await loaded(605);
+    await using _ = pipeline;
+    const target = pipeline.target.client();
+    await target.config('SET', 'replica-serve-stale-data', 'no');
+    await target.replicaof('127.0.0.1', 1);
+    await feed.while(0.2, () => waitsFor(pipeline, 'MASTERDOWN'));
+    await target.replicaof('NO', 'ONE');
+    await recovers(pipeline, feed);
+  });
+
   test('killed, and LOADING for a while at its restart', async () => {
     const { pipeline, feed } = await loaded(602, ['--appendonly', 'yes', '--enable-debug-command', 'yes']);
     await using _ = pipeline;
