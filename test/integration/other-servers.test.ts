@@ -1,0 +1,41 @@
+import { basename } from 'node:path';
+import { expect, test } from 'vitest';
+import { lanegate } from '../support/cli.ts';
+import { EveryEncoding } from '../support/data-of-all-encodings.ts';
+import { LivePipeline } from '../support/live-pipeline.ts';
+import { otherServers } from '../support/redis-server.ts';
+
+const { found, missing } = otherServers();
+const ways = found.flatMap(({ kind, binary }) => [
+  { how: `${kind} to itself`, sourceBinary: binary, targetBinary: binary },
+  { how: `${kind} to the usual server`, sourceBinary: binary, targetBinary: undefined },
+  { how: `the usual server to ${kind}`, sourceBinary: undefined, targetBinary: binary },
+]);
+if (process.env.LANEGATE_TEST_ALL_PAIRS === '1') {
+  for (const a of found)
+    for (const b of found)
+      if (a !== b)
+        ways.push({ how: `${a.binary} to ${b.binary}`, sourceBinary: a.binary, targetBinary: b.binary });
+}
+
+for (const why of missing) test.skip(`no server of the kind ${why}`, () => {});
+
+for (const { how, ...binaries } of ways) {
+  const name = basename(binaries.sourceBinary ?? binaries.targetBinary ?? '');
+  test(`full sync, live traffic and finish: ${how} (${name})`, async () => {
+    await using live = await LivePipeline.start(binaries);
+    const writer = await EveryEncoding.at(live.source.client(), live.target.client());
+    await writer.write();
+    live.worker();
+    await live.caughtUp();
+    await writer.traffic();
+    await live.caughtUp();
+    expect(await live.stops(), live.logs()).toEqual({});
+    const held = await lanegate(['verify', ...live.urls, '--ttl-grace', '3600', '--json']);
+    expect([held.code, held.stdout], held.stderr + live.logs()).toEqual([0, expect.any(String)]);
+    const end = await lanegate(['finish', ...live.urls, '--freeze', '--verify', '--json']);
+    expect([end.code, end.stdout], end.stderr).toEqual([0, expect.any(String)]);
+    const functions = async (server: typeof live.source) => await server.client().call('FUNCTION', 'LIST');
+    expect(await functions(live.target)).toEqual(await functions(live.source));
+  });
+}
