@@ -12,12 +12,6 @@ const ways = found.flatMap(({ kind, binary }) => [
   { how: `${kind} to the usual server`, sourceBinary: binary, targetBinary: undefined },
   { how: `the usual server to ${kind}`, sourceBinary: undefined, targetBinary: binary },
 ]);
-if (process.env.LANEGATE_TEST_ALL_PAIRS === '1') {
-  for (const a of found)
-    for (const b of found)
-      if (a !== b)
-        ways.push({ how: `${a.binary} to ${b.binary}`, sourceBinary: a.binary, targetBinary: b.binary });
-}
 
 for (const why of missing) test.skip(`no server of the kind ${why}`, () => {});
 
