@@ -4,6 +4,7 @@ import type { Endpoint } from '../src/runtime/endpoint.ts';
 import { AbortedError } from '../src/runtime/errors.ts';
 import type { Logger } from '../src/runtime/log.ts';
 import { safeMessage } from '../src/runtime/log.ts';
+import { parseIdentity } from '../src/target/control.ts';
 import { openingRefusal, refusalHint } from '../src/target/refusal.ts';
 import { FencedSession } from '../src/target/session.ts';
 
@@ -14,10 +15,23 @@ const REPLY_TIMEOUT_MS = 30_000;
 export interface SessionPoolOptions {
   readonly endpoint: Endpoint;
   readonly name: string;
+  /** Key of the pipeline's identity at the target. */
+  readonly identity: string;
   readonly waits: Waits;
   readonly log: Logger;
   readonly now: () => number;
   readonly onRetry: () => void;
+}
+
+class NotImporting extends Error {}
+
+const NO_IMPORT = { code: 'NOIMPORT', refusal: 'transient' } as const;
+
+/** The target may have been put into import mode after the session was opened. */
+async function isReady(session: FencedSession): Promise<boolean> {
+  if (session.importMode !== 'off') return true;
+  await session.askForImport().catch(() => {});
+  return !session.closed;
 }
 
 /** Clean sessions with the target, opened on demand and kept. Waits in place while the target cannot be reached. */
@@ -38,8 +52,8 @@ export class SessionPool {
   /** @throws AbortedError when `signal` is aborted while waiting. */
   async acquire(place: WaitPlace, signal: AbortSignal): Promise<FencedSession> {
     for (let idle = this.#idle.pop(); idle; idle = this.#idle.pop()) {
-      if (!idle.closed) return idle;
-      this.#all.delete(idle);
+      if (!idle.closed && (await isReady(idle))) return idle;
+      this.drop(idle);
     }
     const { endpoint, name, waits, log, now } = this.#options;
     const quick = new Backoff({ minMs: 20, maxMs: 2_000 });
@@ -54,11 +68,12 @@ export class SessionPool {
           signal,
         });
         this.#all.add(session);
+        await this.#prepare(session);
         if (await waits.end('target')) log.info({ target: endpoint.display }, 'the target answers again');
         return session;
       } catch (error) {
         if (error instanceof AbortedError) throw error;
-        const { code, refusal } = openingRefusal(error);
+        const { code, refusal } = error instanceof NotImporting ? NO_IMPORT : openingRefusal(error);
         const hint =
           code === 'CONNECTION'
             ? `${endpoint.display} does not answer: ${safeMessage(error)}`
@@ -69,6 +84,18 @@ export class SessionPool {
         this.#options.onRetry();
         await sleep((refusal === 'permission' ? slow : quick).next(), signal);
       }
+    }
+  }
+
+  /** @throws NotImporting where the pipeline counts on import mode, and the target is not in it */
+  async #prepare(session: FencedSession): Promise<void> {
+    try {
+      if ((await session.askForImport()) === 'on') return;
+      const [text] = await session.read([this.#options.identity]);
+      if (parseIdentity(text ?? '')?.importMode === true) throw new NotImporting();
+    } catch (error) {
+      this.drop(session);
+      throw error;
     }
   }
 

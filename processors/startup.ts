@@ -170,6 +170,9 @@ async function initialise(
   const lanes = options.lanes ?? LANES_DEFAULT;
   const from = options.from ?? defaultFrom(source, options.targetData === 'keep');
   const { position } = await source.resolve(from);
+  // Only a live source goes on to say what has expired.
+  const live = source.replication && !source.finite;
+  const imports = live && session.importMode === 'on';
   const begun = beginning({
     pipeline: name,
     source: source.identity,
@@ -179,8 +182,8 @@ async function initialise(
     generation: nextGeneration(undefined),
     journal: newJournalId(),
     commands: table.additions,
-    // Only a live source goes on to say what has expired.
-    graceMs: source.replication && !source.finite ? options.expiryGraceMs : 0,
+    graceMs: live && !imports ? options.expiryGraceMs : 0,
+    ...(imports ? { importMode: true } : {}),
     position,
     timeMs: context.now(),
   });

@@ -3,7 +3,7 @@
 
 import type { SpecFacts, SpecOrigin } from './command-spec.ts';
 
-export const RULES_VERSION = 1;
+export const RULES_VERSION = 2;
 
 export type Rule =
   /** keys from the key specs; without keys all lanes */
@@ -43,6 +43,8 @@ const NAMED: ReadonlyMap<string, Rule> = new Map([
   ...named('erase', 'FLUSHDB FLUSHALL'),
   ...named('swap', 'SWAPDB'),
   ...named('context', 'SELECT MULTI EXEC DISCARD'),
+  // Tells the replicas of a Valkey in a cluster which node has a slot.
+  ...named('ignored', 'CLUSTER|SETSLOT'),
   ...named('ignored', 'REPLCONF WAIT WAITAOF WATCH UNWATCH PING ECHO'),
   ...named(
     'never',

@@ -5,6 +5,7 @@
 // - where the source logs the DEL of an expired key itself, deadlines are held back by a grace.
 // A number that cannot be read is left as it is: the target will say so, in its own words.
 
+import { heldBack, mayHoldFieldDeadlines } from '../rdb/held-back.ts';
 import { upperText } from './ascii.ts';
 import { integerOf } from './integer.ts';
 import { argEquals } from './keys.ts';
@@ -166,21 +167,27 @@ function optionRule(from: (args: Args) => number, endWord?: string): Rule {
   };
 }
 
-/** RESTORE key ttl value [REPLACE] [ABSTTL] ...; a ttl of 0 is none. */
+/** RESTORE key ttl value [REPLACE] [ABSTTL] ...; a ttl of 0 is none. The value may be a hash whose fields have deadlines. */
 function restoreRule(): Rule {
   return {
     // Most keys of a snapshot have no deadline.
     applies: (scanner, rules) =>
-      !argEquals(scanner, 2, '0') && (rules.graceMs > 0 || !hasArgument(scanner, 4, 'ABSTTL')),
+      (!argEquals(scanner, 2, '0') && (rules.graceMs > 0 || !hasArgument(scanner, 4, 'ABSTTL'))) ||
+      (rules.graceMs > 0 &&
+        scanner.argc > 3 &&
+        mayHoldFieldDeadlines(scanner.buffer, scanner.argStart[3] as number)),
     rewrite: (args, context) => {
       const ttl = args[2];
       if (ttl === undefined || args.length < 4) return undefined;
       const absolute = args.slice(4).some((arg) => isOneOf(['ABSTTL'], arg));
       const at = deadlineOption(absolute ? 'PXAT' : 'PX', ttl, context);
-      if (at === undefined) return undefined;
+      const payload = args[3] as Buffer;
+      const held = context.graceMs > 0 ? heldBack(payload, context.graceMs) : undefined;
+      if (at === undefined && held === undefined) return undefined;
       const changed = [...args];
-      changed[2] = at;
-      return absolute ? changed : [...changed, Buffer.from('ABSTTL')];
+      changed[2] = at ?? ttl;
+      changed[3] = held ?? payload;
+      return absolute || at === undefined ? changed : [...changed, Buffer.from('ABSTTL')];
     },
   };
 }

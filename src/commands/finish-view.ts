@@ -29,6 +29,8 @@ export interface FinishReport {
     readonly different: number;
     readonly first: readonly Found[];
   };
+  /** The target is in import mode, because the pipeline counts on it. */
+  importMode?: true;
   verify?: VerifyResult;
   removed?: number;
   readonly done: string[];
@@ -132,12 +134,21 @@ function openLines({ open, writes }: FinishReport): string[] {
   ];
 }
 
-function switchLines({ removed }: FinishReport, { config, source, target, workers }: Scene): string[] {
+function switchLines(
+  { removed, importMode }: FinishReport,
+  { config, source, target, workers }: Scene,
+): string[] {
   const steps = [
     `stop the writers at ${source.display}, if they still run`,
     'if anything was written since: lanegate finish again (what is written now is applied with its deadline held back)',
-    `point the application at ${target.display}`,
+    ...(importMode === undefined ? [`point the application at ${target.display}`] : []),
     ...(workers.length === 0 ? [] : [`stop the workers: ${stopCommands(workers)}`]),
+    ...(importMode === undefined
+      ? []
+      : [
+          `CONFIG SET import-mode no at ${target.display}, and in its file: until then nothing expires there`,
+          `point the application at ${target.display}`,
+        ]),
     removed === undefined
       ? `lanegate reset --name ${config.name} ... removes the pipeline's keys from queue and target`
       : `lanegate reset --name ${config.name} ... removes what is left at the queue`,

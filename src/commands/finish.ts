@@ -122,6 +122,7 @@ class Finish {
     await this.#restoreDeadlines(this.#deadlines);
     // Under the freeze the source logs no DEL of a key whose time comes: those keys can be told afterwards alone.
     if (!config.freeze) await this.#settleLone(this.#deadlines);
+    if (identity.importMode) this.#report.importMode = true;
     await this.#compareNamed(identity);
     if (config.verify) await this.#verify(this.#deadlines);
     await this.#thaw();

@@ -72,6 +72,7 @@ export interface Beginning {
   readonly journal: string;
   readonly commands: string;
   readonly graceMs: number;
+  readonly importMode?: true;
   readonly position: string;
   readonly timeMs: number;
 }

@@ -47,6 +47,7 @@ export async function preflight(options: PreflightOptions): Promise<Finding[]> {
     await transactionFinding(target, name),
     await rightsFinding(target),
     await databasesFinding(target),
+    ...(await importFindings(target, source)),
     ...seen.findings,
     ...sameServerFindings({
       queue: queueInfo?.get('run_id'),
@@ -193,6 +194,18 @@ async function transactionFinding(target: FencedSession, name: string): Promise<
 async function databasesFinding(target: FencedSession): Promise<Finding> {
   const databases = await databasesOf(target);
   return { level: 'ok', what: 'target', text: `the target has ${databases} databases`, hint: '' };
+}
+
+/** What keeps keys alive that a live source renews while the target is behind. */
+async function importFindings(target: FencedSession, source: Source | undefined): Promise<Finding[]> {
+  if (source === undefined || !source.replication || source.finite) return [];
+  const mode = await target.askForImport();
+  const texts = {
+    on: 'the target is in import mode: a pipeline that begins now does not hold deadlines back',
+    off: 'the target knows import mode and is not in it: deadlines are held back (--expiry-grace-ms)',
+    unknown: 'deadlines are held back (--expiry-grace-ms)',
+  };
+  return [{ level: 'ok', what: 'target', text: texts[mode], hint: '' }];
 }
 
 async function configOf(target: FencedSession, name: string): Promise<string | undefined> {

@@ -96,6 +96,7 @@ export class WorkerProcess {
       sessions: new SessionPool({
         endpoint: options.target,
         name: `lanegate:${name}`,
+        identity: new ControlKeys(name).identity,
         waits,
         log,
         now,

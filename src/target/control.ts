@@ -21,6 +21,8 @@ const identitySchema = z.strictObject({
   /** Commands that the target has and the shipped table has not, as CommandTable.additions() writes them. */
   commands: z.string(),
   graceMs: z.number(),
+  /** Deadlines are not held back: the target is in import mode, and has to stay in it. */
+  importMode: z.literal(true).optional(),
 });
 
 /** Who writes here. `routing` is the fingerprint of everything that decides which lanes a command needs. */

@@ -39,6 +39,8 @@ const HINTS: Readonly<Record<string, string>> = {
   READONLY: 'the target is a replica: promote it (REPLICAOF NO ONE) or point --target at the primary',
   MISCONF: 'the target cannot write to its disk: see its log; lanegate goes on by itself',
   NOREPLICAS: 'the target wants more replicas (min-replicas-to-write); lanegate goes on by itself',
+  NOIMPORT:
+    'the target is not in import mode any more: CONFIG SET import-mode yes there (and in its file); lanegate goes on by itself',
   NOAUTH: 'the target wants a password: set LANEGATE_TARGET_PASSWORD and restart this process',
   WRONGPASS:
     'the target refuses the password: correct it at the target, or LANEGATE_TARGET_PASSWORD and restart',

@@ -23,10 +23,17 @@ export interface SessionOptions {
 /** What the watched keys held when MULTI was accepted; null for a missing key. */
 export type FenceValues = readonly (string | null)[];
 
+/**
+ * Whether the session sees keys whose time has come, as a replica does: `on`; `off` where the target knows import mode
+ * (Valkey 8.1) and is not in it; `unknown` where it does not, or does not let us.
+ */
+export type ImportMode = 'on' | 'off' | 'unknown';
+
 export class FencedSession {
   readonly #connection: Connection;
   readonly #db: number;
   #state: 'clean' | 'fenced' = 'clean';
+  #importMode: ImportMode = 'unknown';
 
   private constructor(connection: Connection, db: number) {
     this.#connection = connection;
@@ -45,6 +52,19 @@ export class FencedSession {
   /** Database of the checkpoints. */
   get db(): number {
     return this.#db;
+  }
+
+  /** As `askForImport` found it last. */
+  get importMode(): ImportMode {
+    return this.#importMode;
+  }
+
+  /** Outside of any fence; holds for the session's life. */
+  async askForImport(): Promise<ImportMode> {
+    const reply = await this.#connection.call(['CLIENT', 'IMPORT-SOURCE', 'ON']);
+    if (!(reply instanceof ReplyError)) this.#importMode = 'on';
+    else this.#importMode = /not in import mode/i.test(reply.message) ? 'off' : 'unknown';
+    return this.#importMode;
   }
 
   /** Plain read outside of any fence. */

@@ -6,6 +6,7 @@ import { compareFieldTtls, compareMembers, ttlsAgree, ttlText } from './values/m
 import { both, bufferOf, Moved, type Pair } from './values/pair.ts';
 import { compareStreams } from './values/stream.ts';
 import { compareStrings } from './values/string.ts';
+import { compareVectorSets } from './values/vectorset.ts';
 
 export const KINDS = ['missing', 'extra', 'type', 'ttl', 'value'] as const;
 export type Kind = (typeof KINDS)[number];
@@ -91,6 +92,8 @@ async function valueDifference(pair: Pair, key: Buffer, type: string): Promise<s
       return await compareMembers(pair, key, type);
     case 'stream':
       return await compareStreams(pair, key);
+    case 'vectorset':
+      return await compareVectorSets(pair, key);
     default:
       return await compareDumps(pair, key, type);
   }

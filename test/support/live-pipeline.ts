@@ -19,6 +19,9 @@ const CAUGHT_UP_MS = 45_000;
 export interface LiveOptions {
   readonly sourceArgs?: readonly string[];
   readonly targetArgs?: readonly string[];
+  /** Other servers than the usual one. */
+  readonly sourceBinary?: string | undefined;
+  readonly targetBinary?: string | undefined;
   /** Of every worker. */
   readonly args?: readonly string[];
   readonly graceMs?: number;
@@ -56,10 +59,11 @@ export class LivePipeline implements AsyncDisposable {
   }
 
   static async start(options: LiveOptions = {}): Promise<LivePipeline> {
+    const { sourceBinary, targetBinary } = options;
     const servers = await Promise.all([
-      RedisServer.start({ args: [...SOURCE, ...(options.sourceArgs ?? [])] }),
+      RedisServer.start({ args: [...SOURCE, ...(options.sourceArgs ?? [])], ...binaryOf(sourceBinary) }),
       RedisServer.start({ args: DURABLE }),
-      RedisServer.start({ args: [...DEBUGGABLE, ...(options.targetArgs ?? [])] }),
+      RedisServer.start({ args: [...DEBUGGABLE, ...(options.targetArgs ?? [])], ...binaryOf(targetBinary) }),
     ]);
     const [source, , target] = servers;
     const urls = [
@@ -71,7 +75,8 @@ export class LivePipeline implements AsyncDisposable {
 
   /** Another server of this scene. */
   async server(args: readonly string[] = []): Promise<RedisServer> {
-    const server = await RedisServer.start({ args: [...SOURCE, ...args] });
+    const { sourceBinary } = this.#options;
+    const server = await RedisServer.start({ args: [...SOURCE, ...args], ...binaryOf(sourceBinary) });
     this.#servers.push(server);
     return server;
   }
@@ -209,6 +214,10 @@ export class LivePipeline implements AsyncDisposable {
     await Promise.all(this.#servers.map((server) => server[Symbol.asyncDispose]()));
     rmSync(this.dir, { recursive: true, force: true });
   }
+}
+
+function binaryOf(binary: string | undefined): { binary?: string } {
+  return binary === undefined ? {} : { binary };
 }
 
 /** The end of the server's stream. */

@@ -251,6 +251,30 @@ function findBinary(): string {
   return binary;
 }
 
+export interface OtherServer {
+  readonly kind: 'valkey' | 'redis-new';
+  readonly binary: string;
+}
+
+const OTHER_SERVERS = [
+  { kind: 'valkey', variable: 'LANEGATE_TEST_VALKEY', onPath: 'valkey-server' },
+  { kind: 'redis-new', variable: 'LANEGATE_TEST_REDIS_NEW', onPath: undefined },
+] as const;
+
+/** Servers beside the usual one. Each variable names a binary, or several as PATH does; none: what is missing. */
+export function otherServers(): { readonly found: OtherServer[]; readonly missing: string[] } {
+  const found: OtherServer[] = [];
+  const missing: string[] = [];
+  for (const { kind, variable, onPath } of OTHER_SERVERS) {
+    const named = (process.env[variable] ?? '').split(delimiter).filter((path) => path !== '');
+    const fallback = onPath === undefined ? undefined : findOnPath(onPath);
+    const binaries = named.length > 0 || fallback === undefined ? named : [fallback];
+    for (const binary of binaries) found.push({ kind, binary });
+    if (binaries.length === 0) missing.push(`${kind}: set ${variable} to a binary`);
+  }
+  return { found, missing };
+}
+
 function findOnPath(name: string): string | undefined {
   const folders = (process.env.PATH ?? '').split(delimiter);
   return folders.map((folder) => join(folder, name)).find((path) => existsSync(path));

@@ -8,6 +8,9 @@ export type PsyncAnswer =
   /** A snapshot comes first, made where `at` says. */
   | { readonly kind: 'full'; readonly at: Point };
 
+/** Of the first with the newest RDB version that src/rdb reads (80). */
+const VALKEY_VERSION = '9.0.0';
+
 /** What a replica says before it asks for anything. @throws SourceRefused with the code, for example NOAUTH or LOADING */
 export async function introduce(
   socket: LinkSocket,
@@ -20,6 +23,8 @@ export async function introduce(
   // What a server does not know of these it can do without.
   if (announcePort > 0) await allowing(/^ERR/, socket.call(['REPLCONF', 'listening-port', announcePort]));
   await allowing(/^ERR/, socket.call(['REPLCONF', 'capa', 'eof', 'capa', 'psync2']));
+  // Valkey 9 writes the snapshot for a replica of this version: unasked it would leave its newer types out, or fail.
+  await allowing(/^ERR/, socket.call(['REPLCONF', 'version', VALKEY_VERSION]));
 }
 
 /** Asks for the stream behind `from`, or for a snapshot. @throws SourceRefused */

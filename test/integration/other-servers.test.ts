@@ -1,0 +1,72 @@
+import { basename } from 'node:path';
+import { setTimeout as delay } from 'node:timers/promises';
+import { expect, test } from 'vitest';
+import { lanegate } from '../support/cli.ts';
+import { EveryEncoding } from '../support/data-of-all-encodings.ts';
+import { LivePipeline } from '../support/live-pipeline.ts';
+import { otherServers } from '../support/redis-server.ts';
+
+const { found, missing } = otherServers();
+const ways = found.flatMap(({ kind, binary }) => [
+  { how: `${kind} to itself`, sourceBinary: binary, targetBinary: binary },
+  { how: `${kind} to the usual server`, sourceBinary: binary, targetBinary: undefined },
+  { how: `the usual server to ${kind}`, sourceBinary: undefined, targetBinary: binary },
+]);
+
+for (const why of missing) test.skip(`no server of the kind ${why}`, () => {});
+
+for (const { how, ...binaries } of ways) {
+  const name = basename(binaries.sourceBinary ?? binaries.targetBinary ?? '');
+  test(`full sync, live traffic and finish: ${how} (${name})`, async () => {
+    await using live = await LivePipeline.start(binaries);
+    const writer = await EveryEncoding.at(live.source.client(), live.target.client());
+    await writer.write();
+    live.worker();
+    await live.caughtUp();
+    await writer.traffic();
+    await live.caughtUp();
+    expect(await live.stops(), live.logs()).toEqual({});
+    const held = await lanegate(['verify', ...live.urls, '--ttl-grace', '3600', '--json']);
+    expect([held.code, held.stdout], held.stderr + live.logs()).toEqual([0, expect.any(String)]);
+    const end = await lanegate(['finish', ...live.urls, '--freeze', '--verify', '--json']);
+    expect([end.code, end.stdout], end.stderr).toEqual([0, expect.any(String)]);
+    const functions = async (server: typeof live.source) => await server.client().call('FUNCTION', 'LIST');
+    expect(await functions(live.target)).toEqual(await functions(live.source));
+  });
+}
+
+const RENEWALS = 15;
+const TTL_MS = 2_000;
+
+for (const { binary } of found.filter(({ kind }) => kind === 'valkey')) {
+  test(`in import mode a key that the source renews outlives a stopped worker (${binary})`, async ({
+    skip,
+  }) => {
+    await using live = await LivePipeline.start({ targetBinary: binary });
+    const [source, target] = [live.source.client(), live.target.client()];
+    const known = (await target.call('CONFIG', 'GET', 'import-mode')) as string[];
+    skip(known.length === 0, 'this server knows no import mode (Valkey 8.1)');
+    await target.call('CONFIG', 'SET', 'import-mode', 'yes');
+    await source.set('session', '0', 'PX', TTL_MS);
+    const worker = live.worker();
+    await live.caughtUp();
+    worker.signal('SIGSTOP');
+    for (let i = 0; i < RENEWALS; i++) {
+      await source.multi().pexpire('session', TTL_MS).incr('session').exec();
+      await delay(TTL_MS / 5);
+    }
+    // For everybody else its time has come.
+    expect(await target.exists('session')).toBe(0);
+    worker.signal('SIGCONT');
+    await source.multi().incr('session').rename('session', 'renamed').pexpire('renamed', 600_000).exec();
+    await source.set('brief', 'v', 'PX', 50);
+    await live.caughtUp();
+    expect(await target.get('renamed')).toBe(String(RENEWALS + 1));
+    expect(await target.call('PEXPIRETIME', 'renamed')).toBe(await source.call('PEXPIRETIME', 'renamed'));
+    const end = await lanegate(['finish', ...live.urls, '--freeze', '--verify']);
+    expect([end.code, end.stdout], end.stderr).toEqual([
+      0,
+      expect.stringContaining('CONFIG SET import-mode no'),
+    ]);
+  });
+}
