@@ -8,7 +8,7 @@
 import { setTimeout as delay } from 'node:timers/promises';
 import { drainOnce, ONE } from './drain.ts';
 import { type Spread, spreadOf } from './figures.ts';
-import type { Pipeline } from './pipeline.ts';
+import { cpuPerCommand, type Pipeline } from './pipeline.ts';
 import { Probe } from './probe.ts';
 import { say } from './say.ts';
 import type { Bench } from './support.ts';
@@ -38,7 +38,10 @@ export interface Pace {
 
 export interface Gates {
   /** From XADD of FLUSHDB until the command behind it is visible. */
-  readonly closed: Spread & { readonly gatesPerSecond: number };
+  readonly closed: Spread & {
+    readonly gatesPerSecond: number;
+    readonly cpuUsPerGate: Readonly<Record<string, number>>;
+  };
   readonly paced: readonly Pace[];
   /** Of the highest pace that it keeps up with and that is not merged; 0 if there is none. */
   readonly pacedGatesPerSecond: number;
@@ -79,9 +82,11 @@ async function rendezvous(bench: Bench): Promise<Pick<Gates, 'closed' | 'paced'>
   await using probe = new Probe(pipeline);
   for (let i = 0; i < CLOSED_WARM_UP; i++) await probe.probe(FLUSH);
   const latencies: number[] = [];
+  const cpuBefore = pipeline.cpu();
   for (let i = 0; i < CLOSED_GATES; i++) latencies.push(await probe.probe(FLUSH));
   const spread = spreadOf(latencies);
-  const closed = { ...spread, gatesPerSecond: 1_000 / spread.meanMs };
+  const cpuUsPerGate = cpuPerCommand(cpuBefore, pipeline.cpu(), CLOSED_GATES);
+  const closed = { ...spread, gatesPerSecond: 1_000 / spread.meanMs, cpuUsPerGate };
   say(`gates, closed loop: ${closed.gatesPerSecond.toFixed(0)}/s, p50 ${spread.p50Ms.toFixed(1)} ms`);
   const paced: Pace[] = [];
   for (const pace of PACES) {

@@ -105,9 +105,10 @@ function gateRows({ closed, paced, pacedGatesPerSecond, backlog, merged }: Gates
     {
       what: 'gates over 8 lanes, one at a time',
       figure: `${closed.gatesPerSecond.toFixed(0)}/s`,
-      goal: '>= 100/s',
+      goal: '>= 250/s',
     },
-    { what: '  one gate, XADD to behind it, p50 / p99', figure: pair(closed) },
+    { what: '  one gate, XADD to behind it, p50 / p99', figure: pair(closed), goal: 'p50 <= 5 ms' },
+    { what: '  CPU per gate, us', figure: costs(closed.cpuUsPerGate) },
     { what: 'gates, paced: highest pace kept, unmerged', figure: `${pacedGatesPerSecond.toFixed(0)}/s` },
     { what: '  FLUSHDB/s: gates/s (p50 / p99)', figure: paces.join('; ') },
     {

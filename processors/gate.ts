@@ -43,6 +43,14 @@ interface Attempt {
   fenced: boolean;
 }
 
+/** A lane at its marker, as its job knows it. */
+interface Arrival {
+  readonly lane: number;
+  readonly journalId: string;
+  readonly generation: string;
+  readonly signal: AbortSignal;
+}
+
 type Step = GateEnd | { readonly retryAfter: 'now' | 'backoff' | 'long' };
 
 export class GateRunner {
@@ -60,30 +68,32 @@ export class GateRunner {
    * From the lane whose job has come to the marker: a try if it is the last to arrive. The lane goes on by itself and
    * needs no announcement.
    */
-  async arrive(
-    gate: { readonly seq: number; readonly lanes: number },
-    lane: number,
-    signal: AbortSignal,
-  ): Promise<GateEnd> {
-    const { journal, workerId } = this.#context;
-    const inForce = await journal.inForce();
-    if (!inForce) return 'void';
-    const hint = await journal.arrive(inForce.id, lane, gate, { by: workerId, ms: CLAIM_MS });
+  async arrive(gate: { readonly seq: number; readonly lanes: number }, at: Arrival): Promise<GateEnd> {
+    const { journal, redis, workerId } = this.#context;
+    const id = at.journalId;
+    const hint = await journal.arrive(id, at.lane, gate, { by: workerId, ms: CLAIM_MS });
     if (hint === 'void') return 'void';
-    if (hint === 'wait' && this.#ahead?.seq !== gate.seq) this.#readAhead(inForce.id, gate.seq);
-    return hint === 'wait' ? 'waiting' : await this.run(gate.seq, signal, lane);
+    if (hint === 'wait') {
+      if (this.#ahead?.seq !== gate.seq) this.#readAhead(id, gate.seq);
+      return 'waiting';
+    }
+    try {
+      return await this.#claimed(gate.seq, { id, generation: at.generation }, at.signal, at.lane);
+    } finally {
+      // Nobody waits for it: it leaves behind what the gate wrote, and without it the claim ends by itself.
+      redis.del(journal.keys.gateClaim(id, gate.seq)).catch(() => {});
+    }
   }
 
-  /** Claims the gate and tries it; `from`: the lane whose job calls with the claim already taken. */
-  async run(seq: number, signal: AbortSignal, from?: number): Promise<GateEnd> {
+  /** From the gate's own job: claims the gate and tries it. */
+  async run(seq: number, signal: AbortSignal): Promise<GateEnd> {
     const { journal, redis, workerId } = this.#context;
     const inForce = await journal.inForce();
     if (!inForce) return 'void';
     const claim = journal.keys.gateClaim(inForce.id, seq);
-    if (from === undefined && (await redis.set(claim, workerId, 'PX', CLAIM_MS, 'NX')) !== 'OK')
-      return 'claimed';
+    if ((await redis.set(claim, workerId, 'PX', CLAIM_MS, 'NX')) !== 'OK') return 'claimed';
     try {
-      return await this.#claimed(seq, inForce, signal, from);
+      return await this.#claimed(seq, inForce, signal, undefined);
     } finally {
       await redis.del(claim);
     }
@@ -109,8 +119,10 @@ export class GateRunner {
   ): Promise<GateEnd> {
     const { journal, records, redis, queues, now } = this.#context;
     const { id, generation } = inForce;
-    const [item, stops, skips, held] = await Promise.all([
-      this.#read(id, seq),
+    const reading = this.#read(id, seq);
+    const [item, paused, stops, skips, held] = await Promise.all([
+      reading,
+      reading.then((found) => queues.pausedByOperator(found?.lanes ?? [])),
       records.stops(),
       records.skips(generation, 'gate'),
       redis.hexists(journal.keys.pauses, `${GATE_QUEUE}|operator`),
@@ -120,7 +132,6 @@ export class GateRunner {
     if (held === 1) return 'waiting';
     if (!item || item.generation !== generation) return 'void';
     // A lane that is stopped or paused by an operator does not pass its marker either.
-    const paused = await queues.pausedByOperator(item.lanes);
     const stopped = item.lanes.some((lane) => stops.get(`lane:${lane}`)?.generation === generation);
     if (stopped || paused.size > 0) return 'waiting';
     const attempt: Attempt = {
@@ -170,11 +181,14 @@ export class GateRunner {
   }
 
   async #attempt(attempt: Attempt, session: FencedSession, except: number | undefined): Promise<Step> {
-    const { control, queues, now } = this.#context;
+    const { control } = this.#context;
     const { item } = attempt;
     let values: readonly (string | null)[];
     try {
-      values = await session.fence(gateFence(control, item));
+      // A lane that comes last knows of the others' arrival; what is paused too early is resumed at once.
+      const fence = session.fence(gateFence(control, item));
+      const pause = except === undefined ? undefined : this.#pause(attempt);
+      values = await bothEnded(fence, pause);
     } catch (error) {
       if (error instanceof ReplyError) return await this.#refused(error);
       throw error;
@@ -189,10 +203,7 @@ export class GateRunner {
     if (plan.kind === 'foreign') return 'void';
     if (plan.kind === 'mixed') return await this.#mixed(attempt, plan.seq);
 
-    if (!attempt.paused) {
-      await queues.gatePause('pause', attempt.owner, item.lanes, now());
-      attempt.paused = true;
-    }
+    await this.#pause(attempt);
     await failpoint('gate-after-pause');
     const outcome = await this.#execute(attempt, session, plan.batch, plan.through, values);
     await failpoint('gate-after-exec');
@@ -204,6 +215,13 @@ export class GateRunner {
     if (outcome.kind === 'aborted') return await this.#aborted(attempt, session, outcome, plan.batch);
     await this.#closed(attempt, session, plan.batch, outcome, except);
     return 'executed';
+  }
+
+  async #pause(attempt: Attempt): Promise<void> {
+    if (attempt.paused) return;
+    attempt.paused = true;
+    const { queues, now } = this.#context;
+    await queues.gatePause('pause', attempt.owner, attempt.item.lanes, now());
   }
 
   #execute(
@@ -231,12 +249,14 @@ export class GateRunner {
     if (batch.dropped > 0) await records.count('duplicatesDropped', batch.dropped);
     const failed = await recordErrors(this.#context, generation, item.lanes, batch, outcome.errors);
     if (failed && options.onPoison === 'stop') await this.#stopLanesBehind(attempt, failed);
-    const asleep = await journal.gateClosed(journalId, item, {
-      outBytes: item.bytesBefore + itemBytes(item),
-      applied: batch.run,
-      wakeBelowBytes: options.budgetBytes / 2,
-    });
-    await queues.gatePause('resume', attempt.owner, item.lanes, now());
+    const [asleep] = await Promise.all([
+      journal.gateClosed(journalId, item, {
+        outBytes: item.bytesBefore + itemBytes(item),
+        applied: batch.run,
+        wakeBelowBytes: options.budgetBytes / 2,
+      }),
+      queues.gatePause('resume', attempt.owner, item.lanes, now()),
+    ]);
     attempt.paused = false;
     await failpoint('gate-after-resume');
     const others = (asleep ?? []).filter((lane) => lane !== except);
@@ -352,4 +372,12 @@ export class GateRunner {
     await records.count('retries');
     return { retryAfter: refusalOf(error) === 'permission' ? 'long' : 'backoff' };
   }
+}
+
+/** Both have ended, well or not, before anything goes on. */
+async function bothEnded<T>(first: Promise<T>, second: Promise<void> | undefined): Promise<T> {
+  const [one, two] = await Promise.allSettled([first, second]);
+  if (one.status === 'rejected') throw one.reason;
+  if (two.status === 'rejected') throw two.reason;
+  return one.value;
 }

@@ -1,5 +1,5 @@
 import type { LaneItem } from '../src/journal/item.ts';
-import type { LaneLog } from '../src/journal/lane-log.ts';
+import type { ClosedGate, LaneLog } from '../src/journal/lane-log.ts';
 import { AbortedError } from '../src/runtime/errors.ts';
 import type { PipelineContext } from './context.ts';
 
@@ -61,11 +61,11 @@ export class LaneReader {
     return true;
   }
 
-  /** True as soon as the gate is closed; false when a moment has passed without that. */
-  async waitForGate(gate: number): Promise<boolean> {
+  /** The gate that was closed, this one or a later one, as soon as it is; undefined when a moment has passed without that. */
+  async waitForGate(gate: number): Promise<ClosedGate | undefined> {
     const { lingerMs } = this.#context.options;
-    if (lingerMs <= 0) return false;
-    return await this.#untilAborted(() => this.#log.awaitSignal(this.#closedGates, gate - 1, lingerMs));
+    if (lingerMs <= 0) return undefined;
+    return await this.#untilAborted(() => this.#log.awaitClosed(this.#closedGates, gate - 1, lingerMs));
   }
 
   close(): void {

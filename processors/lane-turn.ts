@@ -132,7 +132,10 @@ export class LaneTurn {
       } else if (plan.kind === 'marker') {
         const ended = await this.#atMarker(session, { seq: plan.marker.seq, lanes: plan.marker.count });
         if (ended !== 'passed') return ended;
-        return 'again';
+        // Taken for true without a look at the target: the next fence compares it.
+        this.checkpoint = { generation: this.checkpoint.generation, seq: plan.marker.seq };
+        this.#accounted = plan.marker.seq;
+        this.#reader.drop(1);
       } else {
         const outcome = await this.#commit(session, plan);
         if (outcome !== 'committed') return outcome;
@@ -258,19 +261,24 @@ export class LaneTurn {
     gate: { readonly seq: number; readonly lanes: number },
   ): Promise<'passed' | 'at a gate' | 'again'> {
     const { journal } = this.#context;
-    const { journalId, lane, signal } = this.#options;
-    await this.#unfence(session);
+    const { journalId, lane } = this.#options;
+    // Behind `progress` on the same connection; nothing here has to wait for the answers before it.
+    const arriving = this.#gates.arrive(gate, this.#options);
+    await Promise.allSettled([arriving, this.#unfence(session)]);
+    const end = await arriving;
     await this.#progress;
-    const end = await this.#gates.arrive(gate, lane, signal);
-    if (end === 'executed') this.#accounted = gate.seq;
-    if (end === 'executed' || end === 'already executed') return 'passed';
+    if (end === 'executed') return 'passed';
+    if (end === 'already executed') return 'again';
     if (end === 'void' && (await journal.reportHole(journalId, gate.seq)))
       this.#context.log.warn({ lane, gate: gate.seq }, 'the gate of a marker is missing in the journal');
     // Woken twice for one gate and still in front of it: the signal was left by another journal.
     const waits = end === 'waiting' && this.#options.kind === 'apply' && this.#signalled !== gate.seq;
-    if (waits && (await this.#reader.waitForGate(gate.seq))) {
-      this.#signalled = gate.seq;
-      return 'again';
+    if (waits) {
+      const closedBy = await this.#reader.waitForGate(gate.seq);
+      if (closedBy) this.#signalled = gate.seq;
+      // What closed it wrote down that its replies are read (gate-closed.lua).
+      if (closedBy?.gate === gate.seq && closedBy.journalId === journalId) return 'passed';
+      if (closedBy) return 'again';
     }
     await journal.sleep(journalId, lane, this.checkpoint.seq, 'gate');
     // The gate may have closed between the look at it and the parking.
@@ -291,12 +299,21 @@ export class LaneTurn {
     const { lane, journalId, kind } = this.#options;
     const { seq } = this.checkpoint;
     await this.#progress;
+    if (kind === 'apply') this.#fenceAhead();
     if (await this.#reader.fill(seq, kind === 'apply')) return 'items';
     const known = await journal.seenThrough(journalId, lane);
     if (known === undefined) return 'waiting';
     // Behind the tail without an item: the log has a hole, which ingest repairs from the source.
     if (known.tail > seq) return (await this.#reader.fill(seq, false)) ? 'items' : 'waiting';
     return (await journal.sleep(journalId, lane, seq, 'idle')) ? 'caught up' : 'items';
+  }
+
+  /** What comes next finds its fence in place. */
+  #fenceAhead(): void {
+    if (this.#fence || !this.#session) return;
+    this.#fence = this.#session.fence([this.#key]);
+    // Whoever uses it sees its refusal.
+    this.#fence.catch(() => {});
   }
 
   /** False when this is not the moment to go on. */

@@ -8,7 +8,7 @@ import { GATE_QUEUE, INGEST_QUEUE, laneQueue } from './names.ts';
 
 const KEEP_COMPLETED = 100;
 const KEEP_FAILED = 50;
-const FLOW_EVERY_MS = 100;
+const FLOW_EVERY_MS = 1_000;
 const APPLY_ID = 'apply';
 /** One holder at a time; the id is free again as soon as the job is gone. */
 const INGEST_JOB_ID = 'ingest-holder';

@@ -21,7 +21,7 @@ for i = 6, #ARGV do
   if own[3] == 'gate' then redis.call('HDEL', KEYS[1], 'awake:' .. lane) end
   -- Deleted first: after a rollback a gate executes again under an id that is not new.
   redis.call('DEL', KEYS[i - 1])
-  redis.call('XADD', KEYS[i - 1], ARGV[2] .. '-0', 'gate', '1')
+  redis.call('XADD', KEYS[i - 1], ARGV[2] .. '-0', 'journal', ARGV[1])
   if own[3] ~= '1' and tonumber(own[2] or '0') > tonumber(ARGV[2]) then asleep[#asleep + 1] = lane end
 end
 return asleep

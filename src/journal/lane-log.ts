@@ -5,6 +5,12 @@ import { type LaneItem, parseLaneItem, type RawItem } from './item.ts';
 /** Room for the reply behind the longest wait. */
 const REPLY_MS = 15_000;
 
+/** A gate that has executed, and the journal that it stood in. */
+export interface ClosedGate {
+  readonly gate: number;
+  readonly journalId: string;
+}
+
 /**
  * Reads lane logs for one reader, one reply at a time. An item's bytes are good until the next but one reply: one may be
  * read ahead while the items of the one before are applied, no more.
@@ -34,9 +40,11 @@ export class LaneLog {
     return found?.[0][1].map(parseLaneItem) ?? [];
   }
 
-  /** True as soon as any stream has something behind `after`; false when `waitMs` has passed. */
-  async awaitSignal(stream: string, after: number, waitMs: number): Promise<boolean> {
-    return (await this.#awaitAny(stream, after, 1, waitMs)) !== null;
+  /** What gate-closed.lua writes behind `after` to a lane's stream of it; undefined when `waitMs` has passed. */
+  async awaitClosed(stream: string, after: number, waitMs: number): Promise<ClosedGate | undefined> {
+    const found = await this.#awaitAny(stream, after, 1, waitMs);
+    const [id, fields] = found?.[0][1][0] ?? [];
+    return id && fields ? { gate: Number.parseInt(String(id), 10), journalId: String(fields[1]) } : undefined;
   }
 
   close(): void {
