@@ -2,6 +2,7 @@
 // set against the ceiling of its own run. A rate is divided by it; a time is multiplied by it, which makes it the number
 // of commands that redis-benchmark writes meanwhile. What has no ceiling in both runs is not compared.
 
+import { ownCpuUs } from './figures.ts';
 import type { GrowthPoint } from './growth.ts';
 import type { Results } from './results.ts';
 
@@ -105,23 +106,19 @@ function figuresOf(results: Results): Map<string, Figure> {
   ] as const) {
     if (drained === undefined) continue;
     rate(what, drained.median.perSecond, drained.perSecondOfRuns);
-    time(`${what}, CPU of lanegate and its queue`, ownCpuSeconds(drained.median.cpuUsPerCommand));
+    time(`${what}, CPU of lanegate and its queue`, ownCpuUs(drained.median.cpuUsPerCommand) / 1e6);
   }
-  time('XADD to visible, p50', seconds(results.latency?.spread.p50Ms));
-  time('XADD to visible, p99', seconds(results.latency?.spread.p99Ms));
+  const { latency } = results;
+  // Under another load it is another figure.
+  const visible = `XADD to visible at ${Math.round((latency?.perSecond ?? 0) / 1000)} k/s`;
+  time(`${visible}, p50`, seconds(latency?.spread.p50Ms));
+  time(`${visible}, p99`, seconds(latency?.spread.p99Ms));
   time('one gate, p50', seconds(results.gates?.closed.p50Ms));
   return figures;
 }
 
 function pointFigure({ perSecond, perSecondOfRuns, ceilingPerSecond }: GrowthPoint): Figure {
   return { kind: 'rate', value: perSecond, runs: perSecondOfRuns, ceiling: ceilingPerSecond };
-}
-
-const NOT_OURS = ['target', 'source', "source's snapshot", 'elsewhere'];
-
-function ownCpuSeconds(cpuUsPerCommand: Readonly<Record<string, number>>): number {
-  const own = Object.entries(cpuUsPerCommand).filter(([label]) => !NOT_OURS.includes(label));
-  return own.reduce((total, [, us]) => total + us, 0) / 1e6;
 }
 
 function seconds(ms: number | undefined): number | undefined {

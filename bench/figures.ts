@@ -50,3 +50,10 @@ export function randomFrom(seed: number): () => number {
     return ((mixed ^ (mixed >>> 14)) >>> 0) / 2 ** 32;
   };
 }
+
+const NOT_OURS = ['target', 'source', "source's snapshot", 'elsewhere'];
+
+/** Of lanegate's processes and its queue's server, AOF rewrites included. */
+export function ownCpuUs(cpuUs: Readonly<Record<string, number>>): number {
+  return Object.entries(cpuUs).reduce((sum, [label, us]) => sum + (NOT_OURS.includes(label) ? 0 : us), 0);
+}

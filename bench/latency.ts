@@ -7,7 +7,7 @@ import { Probe } from './probe.ts';
 import { say } from './say.ts';
 import { type Bench, KEYSPACE } from './support.ts';
 
-const PER_SECOND = 2_000;
+const PER_SECOND = 5_000;
 const WARM_UP_MS = 2_000;
 const MEASURED_MS = 10_000;
 const PROBE_EVERY_MS = 10;
