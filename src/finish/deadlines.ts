@@ -109,8 +109,8 @@ export class Deadlines {
   }
 
   async #passDatabase(db: number, isAtSource: boolean, mark: WriteMark): Promise<'complete' | 'written'> {
-    const { source, target } = this.#options;
-    const fields = new FieldDeadlines(source, target);
+    const { source, target, graceMs } = this.#options;
+    const fields = new FieldDeadlines(source, target, graceMs);
     for (;;) {
       const { run } = target;
       let cursor = '0';

@@ -4,15 +4,22 @@ import { ReplyError } from '../wire/replies.ts';
 
 const FIELDS = 256;
 const NO_DEADLINE = -1;
+const NO_FIELD = -2;
 
-/** The same for single fields of hashes, where both servers know such deadlines (Redis 7.4). Both links in the database. */
+/**
+ * The same for single fields of hashes, where both servers know such deadlines (Redis 7.4, Valkey 9). Both links in the
+ * database. A field whose time has come, and that the source does not show any more, ends: a source that is frozen, or has not
+ * come by it, has not said so yet.
+ */
 export class FieldDeadlines {
   readonly #source: Link;
   readonly #target: Link;
+  readonly #graceMs: number;
 
-  constructor(source: Link, target: Link) {
+  constructor(source: Link, target: Link, graceMs: number) {
     this.#source = source;
     this.#target = target;
+    this.#graceMs = graceMs;
   }
 
   /** How many were set. Keys that are no hashes are left alone. */
@@ -45,7 +52,9 @@ export class FieldDeadlines {
     const held = theirs.filter((deadline) => deadline >= 0);
     const ours = await deadlinesOf(this.#source, key, volatile);
     const commands = volatile.flatMap((field, at) => {
-      const deadline = ours[at] ?? NO_DEADLINE;
+      const passed = (held[at] as number) - this.#graceMs;
+      const gone = ours[at] === NO_FIELD && passed <= Date.now();
+      const deadline = gone ? passed : (ours[at] ?? NO_DEADLINE);
       return deadline < 0 || deadline === held[at]
         ? []
         : [['HPEXPIREAT', key, deadline, 'XX', 'FIELDS', 1, field]];
@@ -55,7 +64,7 @@ export class FieldDeadlines {
   }
 }
 
-/** Absolute ms; below 0 for a field without a deadline, or that is not there. */
+/** Absolute ms; NO_DEADLINE and NO_FIELD. */
 async function deadlinesOf(link: Link, key: Buffer, fields: readonly Buffer[]): Promise<number[]> {
   if (fields.length === 0) return [];
   const [reply] = await link.call([['HPEXPIRETIME', key, 'FIELDS', fields.length, ...fields]]);

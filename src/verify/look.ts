@@ -2,7 +2,7 @@
 // of any size passes through bounded memory; the quick pass (batch.ts) spares most keys from it.
 
 import { compareLists } from './values/list.ts';
-import { compareFieldTtls, compareMembers, ttlsAgree, ttlText } from './values/members.ts';
+import { compareFieldTtls, compareMembers, hasFields, ttlsAgree, ttlText } from './values/members.ts';
 import { both, bufferOf, Moved, type Pair } from './values/pair.ts';
 import { compareStreams } from './values/stream.ts';
 import { compareStrings } from './values/string.ts';
@@ -42,7 +42,12 @@ export async function lookAtKey(pair: Pair, key: Buffer, rule: TtlRule): Promise
 async function look(pair: Pair, key: Buffer, rule: TtlRule): Promise<Verdict> {
   const [ours, theirs] = await Promise.all([headOf(pair.source, key), headOf(pair.target, key)]);
   if (ours.type === 'none' && theirs.type === 'none') return 'gone';
-  if (ours.type === 'none' || theirs.type === 'none') return lone(ours, theirs, rule);
+  if (ours.type === 'none' || theirs.type === 'none') {
+    const link = theirs.type === 'none' ? pair.source : pair.target;
+    // A server that has not come by still shows the key when the time of its last field has passed.
+    const isEmpty = ours.type === 'hash' || theirs.type === 'hash' ? !(await hasFields(link, key)) : false;
+    return isEmpty ? 'gone' : lone(ours, theirs, rule);
+  }
   if (ours.type !== theirs.type) return { kind: 'type', detail: `${ours.type} / ${theirs.type}` };
   const place = await valueDifference(pair, key, ours.type);
   if (place !== undefined) return { kind: 'value', detail: place };

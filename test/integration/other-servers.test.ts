@@ -28,6 +28,7 @@ for (const { how, ...binaries } of ways) {
     expect(await live.stops(), live.logs()).toEqual({});
     const held = await lanegate(['verify', ...live.urls, '--ttl-grace', '3600', '--json']);
     expect([held.code, held.stdout], held.stderr + live.logs()).toEqual([0, expect.any(String)]);
+    await writer.expireUntold();
     const end = await lanegate(['finish', ...live.urls, '--freeze', '--verify', '--json']);
     expect([end.code, end.stdout], end.stderr).toEqual([0, expect.any(String)]);
     const functions = async (server: typeof live.source) => await server.client().call('FUNCTION', 'LIST');

@@ -7,6 +7,7 @@ import { parseEndpoint } from '../../src/runtime/endpoint.ts';
 import type { StopError } from '../../src/runtime/errors.ts';
 import { type RedisLinkOptions, RedisLinkSource } from '../../src/sources/redis-link.ts';
 import type { Entry, LogReplaced, Source } from '../../src/sources/source.ts';
+import { SmallDisk } from '../chaos/disk.ts';
 import { until } from '../support/faults.ts';
 import { Follower } from '../support/follower.ts';
 import { FaultyProxy } from '../support/proxy.ts';
@@ -533,6 +534,37 @@ test('a full spool holds the source back, and says so', async () => {
   await scene.equal(follower);
   expect(follower.replaced).toHaveLength(1);
   expect(source.progress()?.spooledBytes).toBeLessThan(spoolBytesMax);
+});
+
+test('a full disk is waited out, in the snapshot and in the stream, and named', async ({ skip }) => {
+  await using disk = await SmallDisk.mount(48);
+  if (disk === undefined) return skip('this process may not mount a file system');
+  await using scene = await Scene.create([
+    ...['--client-output-buffer-limit', 'replica 0 0 0', '--repl-backlog-size', '64mb'],
+    ...['--rdbcompression', 'no'],
+  ]);
+  await fill(scene.source, 4);
+  await disk.fill();
+  const source = scene.open(undefined, { dataDir: disk.dir, memoryBytesMax: 1024 * 1024 });
+  const follower = scene.follow(source);
+  await until('the snapshot waits', () =>
+    /disk of .* is full: the snapshot waits/.test(scene.notices.join()),
+  );
+  expect(await digest(scene.target)).toMatch(/^0+$/);
+  disk.free();
+  await scene.equal(follower);
+
+  const gate = latch();
+  await follower.pauseAt(gate.wait);
+  await disk.fill();
+  await fill(scene.source, 8);
+  await until('the stream waits', () => /the disk of the spool is full/.test(scene.notices.join()));
+  expect(source.progress()?.phase).toBe('full');
+  disk.free();
+  gate.open();
+  await scene.equal(follower);
+  expect(follower.replaced).toHaveLength(1);
+  expect(follower.troubles).toEqual([]);
 });
 
 test.each(['yes', 'no'])(

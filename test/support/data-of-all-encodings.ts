@@ -1,4 +1,5 @@
 import type { Redis } from 'ioredis';
+import { until } from './faults.ts';
 
 type Argument = string | number | Buffer;
 
@@ -92,6 +93,18 @@ export class EveryEncoding {
     await redis.multi().set('a', 1).select(9).set('b', 2).move('b', 11).exec();
     await redis.select(0);
     await this.#newer();
+  }
+
+  /** Fields whose time has come, which the server has not told of: it does not look for them any more. */
+  async expireUntold(): Promise<void> {
+    const redis = this.#redis;
+    await redis.call('DEBUG', 'SET-ACTIVE-EXPIRE', 0);
+    if (!this.has('HPEXPIRE')) return;
+    for (const [key, fields] of Object.entries({ 'hash:untold': ['f', 'stays'], 'hash:all-gone': ['f'] })) {
+      await redis.call('HSET', key, ...fields.flatMap((field) => [field, 'v']));
+      await redis.call('HPEXPIRE', key, 20, 'FIELDS', 1, 'f');
+      await until('its time has come', async () => (await redis.hget(key, 'f')) === null);
+    }
   }
 
   async #newer(): Promise<void> {

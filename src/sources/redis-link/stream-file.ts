@@ -40,7 +40,14 @@ export class StreamFile {
   static async create(spool: Spool, replid: string, start: number): Promise<StreamFile> {
     const name = `stream-${replid}-${start}-${randomBytes(4).toString('hex')}.log`;
     const handle = await open(spool.file(name), 'wx+', 0o600);
-    await writeAll(handle, [header(0)], 0);
+    try {
+      await writeAll(handle, [header(0)], 0);
+    } catch (error) {
+      // A full disk is tried again, with another file.
+      await handle.close();
+      await rm(spool.file(name), { force: true });
+      throw error;
+    }
     spool.account(HEADER_BYTES);
     return new StreamFile(spool, name, handle, { start, end: start, atMs: Date.now() });
   }

@@ -150,6 +150,18 @@ function score(reply: Reply | undefined): number {
   return value;
 }
 
+/** False for a hash of which nothing is shown any more. */
+export async function hasFields(link: Link, key: Buffer): Promise<boolean> {
+  if (!link.abilities.fieldTtl) return true;
+  let cursor = '0';
+  do {
+    const reply = listOf(await one(link, ['HSCAN', key, cursor, 'COUNT', 100]));
+    cursor = String(reply[0]);
+    if (listOf(reply[1]).length > 0) return true;
+  } while (cursor !== '0');
+  return false;
+}
+
 /** Where the deadlines of fields differ (Redis 7.4); undefined when they agree within `toleranceMs`. */
 export async function compareFieldTtls(
   pair: Pair,
