@@ -10,6 +10,7 @@
 // have all passed it is closed, and the fence lets one execution through. The claim only saves work (I3, I4, I8).
 
 import { GATE_QUEUE } from '../queues/names.ts';
+import { upperText } from '../src/binlog/ascii.ts';
 import type { GateItem } from '../src/journal/item.ts';
 import { gateFence, gateWrites, planFenced } from '../src/protocol/gate-fence.ts';
 import { Backoff, sleep } from '../src/runtime/backoff.ts';
@@ -21,6 +22,7 @@ import { ConnectionLost } from '../src/wire/connection.ts';
 import { type BatchOutcome, ReplyError } from '../src/wire/replies.ts';
 import { announceAll } from './announce.ts';
 import type { PipelineContext } from './context.ts';
+import { runFlush, settleFlush } from './flush-gate.ts';
 import { judge, leaveOut, nameOf, positionOf, reasonOf, recordErrors, stopPlace } from './poison.ts';
 
 export type GateEnd = 'executed' | 'already executed' | 'waiting' | 'claimed' | 'stopped' | 'void';
@@ -180,7 +182,7 @@ export class GateRunner {
       throw error;
     }
     const plan = planFenced(item, values, session.db, { skips: attempt.skips });
-    if (plan.kind === 'control keys gone') return await this.#controlKeysGone(attempt);
+    if (plan.kind === 'control keys gone') return await this.#controlKeysGone(attempt, session);
     if (plan.kind === 'closed') {
       if (attempt.fenced) await this.#context.records.count('fenced');
       return 'already executed';
@@ -194,6 +196,8 @@ export class GateRunner {
       attempt.paused = true;
     }
     await failpoint('gate-after-pause');
+    if (item.erases && plan.batch.count > 0 && session.traits.flushAlone)
+      return await this.#flushAlone(attempt, session, plan.batch, except);
     const outcome = await this.#execute(attempt, session, plan.batch, plan.through, values);
     await failpoint('gate-after-exec');
     if (outcome.kind === 'fenced') {
@@ -204,6 +208,38 @@ export class GateRunner {
     if (outcome.kind === 'aborted') return await this.#aborted(attempt, session, outcome, plan.batch);
     await this.#closed(attempt, session, plan.batch, outcome, except);
     return 'executed';
+  }
+
+  /** Where a flush cannot stand beside the writes of the checkpoints. */
+  async #flushAlone(
+    attempt: Attempt,
+    session: FencedSession,
+    batch: Batch,
+    except: number | undefined,
+  ): Promise<Step> {
+    const { waits, now } = this.#context;
+    await session.abandon();
+    const command = upperText(batch.commandAt(0)?.args[0] ?? Buffer.alloc(0));
+    if (batch.count !== 1 || (command !== 'FLUSHDB' && command !== 'FLUSHALL')) {
+      const reason = 'the target can run a flush alone only, and this one was cut for another target';
+      await this.#stop(attempt, attempt.item.seq, { command: attempt.item.title, key: null }, reason);
+      return 'stopped';
+    }
+    const { item, journalId } = attempt;
+    const end = await runFlush(this.#context, session, { item, journalId, command });
+    if (end.kind === 'look again') return { retryAfter: 'now' };
+    if (end.kind === 'flushed') {
+      await this.#closed(attempt, session, batch, { kind: 'committed', errors: [], replies: 1 }, except);
+      return 'executed';
+    }
+    if (end.outcome.kind === 'aborted') return await this.#refused(judge(end.outcome).error);
+    await waits.begin(
+      'gate',
+      'NOT_FLUSHED',
+      'the target is saving or scanning and does not flush meanwhile',
+      now(),
+    );
+    return { retryAfter: 'backoff' };
   }
 
   #execute(
@@ -331,7 +367,9 @@ export class GateRunner {
     return 'stopped';
   }
 
-  async #controlKeysGone(attempt: Attempt): Promise<GateEnd> {
+  async #controlKeysGone(attempt: Attempt, session: FencedSession): Promise<Step> {
+    await session.abandon();
+    if ((await settleFlush(this.#context, session)) === 'under way') return { retryAfter: 'now' };
     const inForce = await this.#context.journal.inForce();
     if (inForce?.id !== attempt.journalId) return 'void';
     await this.#stop(

@@ -1,4 +1,5 @@
 import type { Redis } from 'ioredis';
+import { type FlushIntent, parseIntent } from './flush-intent.ts';
 import {
   type GateItem,
   type LaneItem,
@@ -112,6 +113,24 @@ export class Journal {
       headTimeMs: Number(reply[6]),
       tails: reply.slice(7).map(Number),
     };
+  }
+
+  /** What is recorded of a flush that must run alone; it outlives the journal that it was recorded in. */
+  async flushIntent(): Promise<FlushIntent | undefined> {
+    const record = await this.#redis.hget(this.keys.flush, 'record');
+    return record === null ? undefined : parseIntent(record);
+  }
+
+  /** False when another journal is in force, or somebody was faster. `replaces`: a sentinel, '' for none. */
+  async recordFlush(id: string, intent: FlushIntent, replaces: string): Promise<boolean> {
+    const { generation, gate, sentinel } = intent;
+    const keys = [this.keys.state, this.keys.flush];
+    const args = [id, generation, gate, replaces, sentinel, JSON.stringify(intent)];
+    return (await runScript(this.#redis, 'flush-intent', keys, args)) === 1;
+  }
+
+  async flushSettled({ sentinel }: FlushIntent): Promise<void> {
+    await runScript(this.#redis, 'flush-settled', [this.keys.flush], [sentinel]);
   }
 
   async rebuild(options: {
