@@ -3,8 +3,10 @@
 import { encodeCommand } from '../src/binlog/resp.ts';
 import type { FlushIntent } from '../src/journal/flush-intent.ts';
 import type { GateItem } from '../src/journal/item.ts';
+import { checkpointSeqs, controlState } from '../src/protocol/control-state.ts';
 import { flushFence, flushIntent, flushStep, lanesOf, restoreWrites } from '../src/protocol/flush-gate.ts';
 import { failpoint } from '../src/runtime/failpoints.ts';
+import { parseIdentity } from '../src/target/control.ts';
 import type { FencedSession } from '../src/target/session.ts';
 import type { BatchOutcome } from '../src/wire/replies.ts';
 import type { PipelineContext } from './context.ts';
@@ -13,6 +15,8 @@ export interface FlushGate {
   readonly item: GateItem;
   readonly journalId: string;
   readonly command: FlushIntent['command'];
+  /** The flush was sent from here, and the target has done it. */
+  sent: boolean;
 }
 
 export type FlushEnd =
@@ -22,19 +26,40 @@ export type FlushEnd =
   /** The target has not done it, or has refused. */
   | { readonly kind: 'not flushed'; readonly outcome: BatchOutcome };
 
-/** What the flush of a gate may still have to do, by whoever meets the target without its control keys. */
+/**
+ * For whoever met the target without its control keys: whether that is a gate's doing, so that he is to look again. With
+ * `finish` what such a gate has left to do is done here.
+ */
 export async function settleFlush(
   context: PipelineContext,
   session: FencedSession,
-): Promise<'nothing recorded' | 'under way'> {
-  const intent = await context.journal.flushIntent();
-  if (!intent) return 'nothing recorded';
-  const values = await session.fence(flushFence(context.control, lanesOf(intent)));
-  const step = flushStep(intent, values);
-  if (step === 'restore') await restore(context, session, intent);
-  else await session.abandon();
-  if (step === 'done') await context.journal.flushSettled(intent);
-  return step === 'done' || step === 'foreign' ? 'nothing recorded' : 'under way';
+  options: { readonly finish: boolean },
+): Promise<'no flush' | 'look again'> {
+  const { journal, control } = context;
+  for (;;) {
+    const { newest, intent } = await journal.flushRecord();
+    if (intent) {
+      const values = await session.fence(flushFence(control, lanesOf(intent)));
+      const step = flushStep(intent, values);
+      if (step === 'restore' && options.finish) await restore(context, session, intent);
+      else await session.abandon();
+      if (step === 'done') await journal.flushSettled(intent);
+      return step === 'foreign' ? 'no flush' : 'look again';
+    }
+    if (await isWhole(context, session)) return 'look again';
+    // Unless a whole flush went by between the looks.
+    const now = await journal.flushRecord();
+    if (now.newest === newest && !now.intent) return 'no flush';
+  }
+}
+
+async function isWhole({ control }: PipelineContext, session: FencedSession): Promise<boolean> {
+  const [identityText] = await session.read([control.identity]);
+  const identity = parseIdentity(identityText ?? '');
+  if (!identity) return false;
+  const values = await session.read(control.all(identity.lanes));
+  const seqs = checkpointSeqs(values.slice(2), identity.generation);
+  return controlState(values).kind === 'known' && !seqs.includes(undefined);
 }
 
 /** Whether identity and mark must be left alone. `sentinel`: what the fence has read. */
@@ -43,7 +68,7 @@ export async function flushIsUnderWay(
   sentinel: string | null | undefined,
 ): Promise<boolean> {
   if (typeof sentinel !== 'string') return false;
-  return (await journal.flushIntent())?.sentinel === sentinel;
+  return (await journal.flushRecord()).intent?.sentinel === sentinel;
 }
 
 /** From wherever the gate stands to its end. @throws ReplyError, ConnectionLost */
@@ -54,7 +79,7 @@ export async function runFlush(
 ): Promise<FlushEnd> {
   const { control, journal } = context;
   const lanes = gate.item.lanes.length;
-  let intent = await journal.flushIntent();
+  let { newest, intent } = await journal.flushRecord();
   for (;;) {
     const values = await session.fence(flushFence(control, lanes));
     const isOwn = intent?.generation === gate.item.generation && intent.gate === gate.item.seq;
@@ -67,9 +92,9 @@ export async function runFlush(
     if (intent === undefined || step === 'record') {
       await session.abandon();
       const next = flushIntent(gate.item, gate.command, values);
-      if (!next || !(await journal.recordFlush(gate.journalId, next, intent?.sentinel ?? '')))
-        return { kind: 'look again' };
+      if (!next || !(await journal.recordFlush(gate.journalId, next, newest))) return { kind: 'look again' };
       intent = next;
+      newest = next.sentinel;
       await failpoint('flush-recorded');
     } else if (step === 'place') {
       const { outcome } = await session.commit(nothing(session), [[control.sentinel, intent.sentinel]]);
@@ -83,6 +108,7 @@ export async function runFlush(
       // A Pika that saves in the background answers OK and flushes nothing: then the sentinel is still there.
       const [left] = await session.read([control.sentinel]);
       if (left !== null) return { kind: 'not flushed', outcome };
+      gate.sent = true;
     } else {
       return (await restore(context, session, intent)) ? { kind: 'flushed' } : { kind: 'look again' };
     }

@@ -22,7 +22,7 @@ import { ConnectionLost } from '../src/wire/connection.ts';
 import { type BatchOutcome, ReplyError } from '../src/wire/replies.ts';
 import { announceAll } from './announce.ts';
 import type { PipelineContext } from './context.ts';
-import { runFlush, settleFlush } from './flush-gate.ts';
+import { type FlushGate, runFlush, settleFlush } from './flush-gate.ts';
 import { judge, leaveOut, nameOf, positionOf, reasonOf, recordErrors, stopPlace } from './poison.ts';
 
 export type GateEnd = 'executed' | 'already executed' | 'waiting' | 'claimed' | 'stopped' | 'void';
@@ -43,7 +43,11 @@ interface Attempt {
   paused: boolean;
   /** An EXEC of ours found that a watched key had changed. */
   fenced: boolean;
+  /** A flush that was sent alone, from here, and has run. */
+  flushed: Batch | undefined;
 }
+
+const ALL_WELL = { kind: 'committed', errors: [], replies: 1 } as const;
 
 type Step = GateEnd | { readonly retryAfter: 'now' | 'backoff' | 'long' };
 
@@ -134,6 +138,7 @@ export class GateRunner {
       owner: `gate:${id}:${seq}`,
       paused: false,
       fenced: false,
+      flushed: undefined,
     };
     try {
       return await this.#untilDecided(attempt, journal.keys.gateClaim(id, seq), from);
@@ -184,6 +189,11 @@ export class GateRunner {
     const plan = planFenced(item, values, session.db, { skips: attempt.skips });
     if (plan.kind === 'control keys gone') return await this.#controlKeysGone(attempt, session);
     if (plan.kind === 'closed') {
+      if (attempt.flushed) {
+        await session.abandon();
+        await this.#closed(attempt, session, attempt.flushed, ALL_WELL, except);
+        return 'executed';
+      }
       if (attempt.fenced) await this.#context.records.count('fenced');
       return 'already executed';
     }
@@ -226,10 +236,13 @@ export class GateRunner {
       return 'stopped';
     }
     const { item, journalId } = attempt;
-    const end = await runFlush(this.#context, session, { item, journalId, command });
+    const gate = { item, journalId, command, sent: false } as FlushGate;
+    const end = await runFlush(this.#context, session, gate);
+    // Sent from here, and the rest done by somebody who came to help.
+    if (gate.sent) attempt.flushed = batch;
     if (end.kind === 'look again') return { retryAfter: 'now' };
     if (end.kind === 'flushed') {
-      await this.#closed(attempt, session, batch, { kind: 'committed', errors: [], replies: 1 }, except);
+      await this.#closed(attempt, session, batch, ALL_WELL, except);
       return 'executed';
     }
     if (end.outcome.kind === 'aborted') return await this.#refused(judge(end.outcome).error);
@@ -369,7 +382,8 @@ export class GateRunner {
 
   async #controlKeysGone(attempt: Attempt, session: FencedSession): Promise<Step> {
     await session.abandon();
-    if ((await settleFlush(this.#context, session)) === 'under way') return { retryAfter: 'now' };
+    if ((await settleFlush(this.#context, session, { finish: true })) === 'look again')
+      return { retryAfter: 'now' };
     const inForce = await this.#context.journal.inForce();
     if (inForce?.id !== attempt.journalId) return 'void';
     await this.#stop(

@@ -27,6 +27,9 @@ export interface Started extends JournalStart {
 /** Another process changed the same thing first: look again. */
 export class Raced extends Error {}
 
+/** The control keys are not at the target for a moment. */
+export class GateUnderWay extends Raced {}
+
 /** Checkpoints of all lanes; undefined where one is missing or of another generation. */
 export async function readCheckpoints(
   context: PipelineContext,

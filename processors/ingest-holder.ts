@@ -16,7 +16,9 @@ import type { FencedSession } from '../src/target/session.ts';
 import { ConnectionLost } from '../src/wire/connection.ts';
 import { ReplyError } from '../src/wire/replies.ts';
 import type { PipelineContext } from './context.ts';
+import { settleFlush } from './flush-gate.ts';
 import {
+  GateUnderWay,
   NotDrained,
   Raced,
   raiseGeneration,
@@ -217,6 +219,7 @@ export class IngestHolder {
         await this.#untilNextLook(session, turn.signal);
       } catch (error) {
         if (turn.signal.aborted) return;
+        if (error instanceof GateUnderWay) continue;
         if (error instanceof Raced || error instanceof ConnectionLost || error instanceof StopError)
           turn.abort('restart');
         else {
@@ -250,6 +253,8 @@ export class IngestHolder {
     if (paused === 1) return 'paused';
     const [identityText, markText] = await session.read([control.identity, control.mark]);
     const identity = parseIdentity(identityText ?? '');
+    if (!identity && (await settleFlush(this.#context, session, { finish: false })) === 'look again')
+      return undefined;
     if (identity?.journal !== started.journalId) return 'restart';
     const lanes = await gaps(this.#context, session, identity);
     if (lanes.length > 0 && this.#gaps.length > 0) {

@@ -328,7 +328,8 @@ export class LaneTurn {
     )
       return 'waiting';
     // A gate's flush may have run, and the checkpoints not be back yet.
-    if (!identity && (await settleFlush(this.#context, session)) === 'under way') return 'waiting';
+    if (!identity && (await settleFlush(this.#context, session, { finish: false })) === 'look again')
+      return 'waiting';
     throw await this.#stop(checkpointGone(this.#options.lane, value));
   }
 

@@ -31,7 +31,7 @@ export async function moveMark(
   if (!base || (await flushIsUnderWay(context, read.at(-1)))) {
     await session.abandon();
     // Whoever sent a flush may be gone.
-    if (read[0] === null) await settleFlush(context, session);
+    if (read[0] === null) await settleFlush(context, session, { finish: true });
     return undefined;
   }
   const { mark, checkpoints } = base;

@@ -25,7 +25,7 @@ import { type Identity, newJournalId, nextGeneration, parseMark } from '../src/t
 import type { FencedSession } from '../src/target/session.ts';
 import type { PipelineContext } from './context.ts';
 import { flushIsUnderWay, settleFlush } from './flush-gate.ts';
-import { Raced, raiseGeneration, readCheckpoints, type Started } from './generation.ts';
+import { GateUnderWay, Raced, raiseGeneration, readCheckpoints, type Started } from './generation.ts';
 import { dataOf, otherPipeline } from './target-data.ts';
 
 export interface IngestOptions {
@@ -156,7 +156,8 @@ export async function gaps(
 
 /** A target without control keys while a gate's flush is under way is no emptied one. @throws Raced */
 async function awaitFlush(context: PipelineContext, session: FencedSession): Promise<void> {
-  if ((await settleFlush(context, session)) === 'under way') throw new Raced('a gate is under way');
+  if ((await settleFlush(context, session, { finish: true })) === 'look again')
+    throw new GateUnderWay('a gate is under way');
 }
 
 async function initialise(

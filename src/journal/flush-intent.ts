@@ -19,3 +19,10 @@ export function parseIntent(text: string): FlushIntent | undefined {
     return undefined;
   }
 }
+
+export interface FlushRecord {
+  /** Sentinel of the newest flush, also of one that is settled; '' for none. */
+  readonly newest: string;
+  /** Of one that is not settled. */
+  readonly intent: FlushIntent | undefined;
+}

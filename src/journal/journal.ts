@@ -1,5 +1,5 @@
 import type { Redis } from 'ioredis';
-import { type FlushIntent, parseIntent } from './flush-intent.ts';
+import { type FlushIntent, type FlushRecord, parseIntent } from './flush-intent.ts';
 import {
   type GateItem,
   type LaneItem,
@@ -116,16 +116,16 @@ export class Journal {
   }
 
   /** What is recorded of a flush that must run alone; it outlives the journal that it was recorded in. */
-  async flushIntent(): Promise<FlushIntent | undefined> {
-    const record = await this.#redis.hget(this.keys.flush, 'record');
-    return record === null ? undefined : parseIntent(record);
+  async flushRecord(): Promise<FlushRecord> {
+    const [sentinel, record] = await this.#redis.hmget(this.keys.flush, 'sentinel', 'record');
+    return { newest: sentinel ?? '', intent: record ? parseIntent(record) : undefined };
   }
 
-  /** False when another journal is in force, or somebody was faster. `replaces`: a sentinel, '' for none. */
-  async recordFlush(id: string, intent: FlushIntent, replaces: string): Promise<boolean> {
+  /** False when another journal is in force, or somebody was faster. `newest`: the sentinel that was seen, '' for none. */
+  async recordFlush(id: string, intent: FlushIntent, newest: string): Promise<boolean> {
     const { generation, gate, sentinel } = intent;
     const keys = [this.keys.state, this.keys.flush];
-    const args = [id, generation, gate, replaces, sentinel, JSON.stringify(intent)];
+    const args = [id, generation, gate, newest, sentinel, JSON.stringify(intent)];
     return (await runScript(this.#redis, 'flush-intent', keys, args)) === 1;
   }
 

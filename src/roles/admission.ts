@@ -66,7 +66,7 @@ export async function admit(
       await context.records.guarantee(guaranteeOf(sessions.traits));
       const [text] = await session.read([context.control.identity]);
       const identity = parseIdentity(text ?? '');
-      if (!identity && (await settleFlush(context, session)) === 'under way') continue;
+      if (!identity && (await settleFlush(context, session, { finish: true })) === 'look again') continue;
       await forgetStartUpStop(context);
       if (identity) checkIdentity(identity, source, options);
       else if (source) {

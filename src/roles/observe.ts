@@ -162,7 +162,8 @@ export class Observer {
       this.#outages.end('identity');
       return target;
     }
-    if (await this.#journal.flushIntent().catch(() => undefined)) {
+    const flush = await this.#journal.flushRecord().catch(() => undefined);
+    if (flush?.intent) {
       const hint =
         'a gate has flushed the target and writes back what lanegate keeps there; it goes on by itself';
       return { ...target, waiting: this.#outages.begin('identity', 'GATE', hint, nowMs) };
