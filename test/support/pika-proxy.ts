@@ -191,16 +191,15 @@ class Client {
     if (name === 'watch' || name === 'unwatch') return this.#say('+OK\r\n');
     if (name === 'info') return this.#say(await this.#info());
     if (name === 'config' && String(args[2]) === 'cache-model')
-      return this.#say(Buffer.concat([encodeCommand(['cache-model', '0'])]));
+      return this.#say(encodeCommand(['cache-model', '0']));
     const [reply] = await this.#ask([asRun(name, args)]);
     if (name === 'select' && String(reply).startsWith('+')) this.#db = Number(String(args[1]));
     this.#say(reply as Buffer);
   }
 
   #multi(): void {
-    if (this.#queued) return this.#say('-ERR MULTI calls can not be nested\r\n');
-    this.#queued = [];
-    this.#say('+OK\r\n');
+    this.#say(this.#queued ? '-ERR MULTI calls can not be nested\r\n' : '+OK\r\n');
+    this.#queued ??= [];
   }
 
   #discard(): void {
