@@ -227,8 +227,8 @@ export function traitFindings(
     );
   if (traits.cached)
     add(
-      'error',
-      'the read cache of the target is on, and a FLUSHDB inside MULTI leaves it as it was',
+      'warning',
+      'the read cache of the target is on (cache-model), which lanegate was not tested with',
       'CONFIG SET cache-model 0',
     );
   if (Number(info.get('connected_slaves') ?? 0) > 0)

@@ -30,7 +30,7 @@ export interface TargetTraits {
   readonly hsetOfOne: boolean;
   /** Commands of the table (first words) that it does not know. */
   readonly lacks: ReadonlySet<string>;
-  /** Its read cache is on, which a FLUSHDB inside MULTI leaves as it was. */
+  /** Its read cache is on. */
   readonly cached: boolean;
 }
 
