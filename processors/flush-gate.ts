@@ -1,12 +1,21 @@
 // Sends what src/protocol/flush-gate.ts decides. Any process may do any step, any number of times.
 
+import { upperText } from '../src/binlog/ascii.ts';
 import { encodeCommand } from '../src/binlog/resp.ts';
 import type { FlushIntent } from '../src/journal/flush-intent.ts';
 import type { GateItem } from '../src/journal/item.ts';
 import { checkpointSeqs, controlState } from '../src/protocol/control-state.ts';
-import { flushFence, flushIntent, flushStep, lanesOf, restoreWrites } from '../src/protocol/flush-gate.ts';
+import {
+  flushFence,
+  flushIntent,
+  flushStep,
+  lanesOf,
+  placeWrites,
+  restoreWrites,
+} from '../src/protocol/flush-gate.ts';
 import { failpoint } from '../src/runtime/failpoints.ts';
 import { parseIdentity } from '../src/target/control.ts';
+import type { Batch } from '../src/target/plan.ts';
 import type { FencedSession } from '../src/target/session.ts';
 import type { BatchOutcome } from '../src/wire/replies.ts';
 import type { PipelineContext } from './context.ts';
@@ -97,7 +106,7 @@ export async function runFlush(
       newest = next.sentinel;
       await failpoint('flush-recorded');
     } else if (step === 'place') {
-      const { outcome } = await session.commit(nothing(session), [[control.sentinel, intent.sentinel]]);
+      const { outcome } = await session.commit(nothing(session), placeWrites(control, intent));
       if (outcome.kind !== 'committed') return ended(outcome);
       await failpoint('flush-placed');
     } else if (step === 'flush') {
@@ -113,6 +122,12 @@ export async function runFlush(
       return (await restore(context, session, intent)) ? { kind: 'flushed' } : { kind: 'look again' };
     }
   }
+}
+
+/** Undefined for a batch that is more than one flush. */
+export function flushOf(batch: Batch): FlushIntent['command'] | undefined {
+  const name = batch.count === 1 ? upperText(batch.commandAt(0)?.args[0] ?? Buffer.alloc(0)) : '';
+  return name === 'FLUSHDB' || name === 'FLUSHALL' ? name : undefined;
 }
 
 function nothing(session: FencedSession) {

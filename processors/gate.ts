@@ -10,7 +10,6 @@
 // have all passed it is closed, and the fence lets one execution through. The claim only saves work (I3, I4, I8).
 
 import { GATE_QUEUE } from '../queues/names.ts';
-import { upperText } from '../src/binlog/ascii.ts';
 import type { GateItem } from '../src/journal/item.ts';
 import { gateFence, gateWrites, planFenced } from '../src/protocol/gate-fence.ts';
 import { Backoff, sleep } from '../src/runtime/backoff.ts';
@@ -22,7 +21,8 @@ import { ConnectionLost } from '../src/wire/connection.ts';
 import { type BatchOutcome, ReplyError } from '../src/wire/replies.ts';
 import { announceAll } from './announce.ts';
 import type { PipelineContext } from './context.ts';
-import { type FlushGate, runFlush, settleFlush } from './flush-gate.ts';
+import { type FlushGate, flushOf, runFlush, settleFlush } from './flush-gate.ts';
+import type { Attempt } from './gate-attempt.ts';
 import { judge, leaveOut, nameOf, positionOf, reasonOf, recordErrors, stopPlace } from './poison.ts';
 
 export type GateEnd = 'executed' | 'already executed' | 'waiting' | 'claimed' | 'stopped' | 'void';
@@ -32,20 +32,6 @@ export type GateEnd = 'executed' | 'already executed' | 'waiting' | 'claimed' | 
  * later finds it closed.
  */
 const CLAIM_MS = 2_000;
-
-interface Attempt {
-  readonly item: GateItem;
-  readonly journalId: string;
-  readonly generation: string;
-  readonly signal: AbortSignal;
-  readonly skips: Set<number>;
-  readonly owner: string;
-  paused: boolean;
-  /** An EXEC of ours found that a watched key had changed. */
-  fenced: boolean;
-  /** A flush that was sent alone, from here, and has run. */
-  flushed: Batch | undefined;
-}
 
 const ALL_WELL = { kind: 'committed', errors: [], replies: 1 } as const;
 
@@ -229,8 +215,8 @@ export class GateRunner {
   ): Promise<Step> {
     const { waits, now } = this.#context;
     await session.abandon();
-    const command = upperText(batch.commandAt(0)?.args[0] ?? Buffer.alloc(0));
-    if (batch.count !== 1 || (command !== 'FLUSHDB' && command !== 'FLUSHALL')) {
+    const command = flushOf(batch);
+    if (command === undefined) {
       const reason = 'the target can run a flush alone only, and this one was cut for another target';
       await this.#stop(attempt, attempt.item.seq, { command: attempt.item.title, key: null }, reason);
       return 'stopped';

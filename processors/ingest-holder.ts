@@ -27,6 +27,7 @@ import {
   type Started,
 } from './generation.ts';
 import { type ClassifierPolicy, type IngestLimits, IngestLoop } from './ingest.ts';
+import { asStop, keptFrom } from './ingest-stops.ts';
 import { KeptMarks } from './kept-marks.ts';
 import { moveMark } from './mark.ts';
 import { stopIngest, stopPlace } from './poison.ts';
@@ -385,19 +386,4 @@ export class IngestHolder {
     const table = CommandTable.shipped().completedBy(reply as unknown[]);
     return { fingerprint: table.fingerprint, additions: table.additions() };
   }
-}
-
-/** What was to be kept is not flushed behind the operator's back. */
-function keptFrom(error: LogReplaced): StopError {
-  const why = `${error.message}, which would remove everything from the target, and --target-data keep forbids that`;
-  return new StopError('KEEP_IMPOSSIBLE', why, {
-    hint: 'to let it: start the processes without --target-data keep, then: lanegate lane resume ingest',
-  });
-}
-
-/** Trying again does not put an option right. */
-function asStop(error: ConfigurationError): StopError {
-  return new StopError('CONFIGURATION', error.message, {
-    hint: 'correct the option, and start this process again',
-  });
 }

@@ -1,5 +1,6 @@
 import type { Snapshot } from '../src/journal/journal.ts';
 import { markBase, markReach, nextMark } from '../src/protocol/next-mark.ts';
+import { failpoint } from '../src/runtime/failpoints.ts';
 import type { Mark } from '../src/target/control.ts';
 import type { FencedSession } from '../src/target/session.ts';
 import type { PipelineContext } from './context.ts';
@@ -47,6 +48,7 @@ export async function moveMark(
     await session.abandon();
     return { mark, checkpoints, snapshot };
   }
+  await failpoint('mark-fenced');
   const batch = { parts: [], count: 0, dbLast: session.db };
   const { outcome } = await session.commit(batch, [[control.mark, JSON.stringify(next)]]);
   return { mark: outcome.kind === 'committed' ? next : mark, checkpoints, snapshot };

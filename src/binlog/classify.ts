@@ -11,7 +11,7 @@ import { arityMatches, type CommandSpec, type CommandTable } from './command-tab
 import { argEquals, argInteger, type FoundKeys, keysOf } from './keys.ts';
 import { formatKey } from './quoting.ts';
 import type { RespScanner } from './resp.ts';
-import { RESPELLED } from './respell.ts';
+import { plainMaxOf, RESPELLED } from './respell.ts';
 import { AS_WRITTEN, mayNeedRewrite, type RewriteRules } from './rewrite.ts';
 import { sortKeys } from './sort-keys.ts';
 import type { Splittable } from './split.ts';
@@ -113,8 +113,9 @@ export class Classifier {
     this.#reserved = Buffer.from(options.reservedPrefix);
     this.#rewriteRules = options.rewriteRules ?? AS_WRITTEN;
     this.#policy = options.table.specs.map((spec) => policyOf(spec, options));
+    const plainMax = options.respells === true ? plainMaxOf : (spec: CommandSpec) => spec.plainArgcMax;
     this.#plainArgcMax = Int32Array.from(options.table.specs, (spec) =>
-      this.#policy[spec.index] === undefined ? this.#plainMaxOf(spec) : 0,
+      this.#policy[spec.index] === undefined ? plainMax(spec) : 0,
     );
   }
 
@@ -147,12 +148,6 @@ export class Classifier {
       return poison('FORBIDDEN_COMMAND', `${spec.name} is never sent to a target`);
     }
     return arityMatches(spec, scanner.argc) ? undefined : wrongArity(spec);
-  }
-
-  #plainMaxOf(spec: CommandSpec): number {
-    if (this.#options.respells !== true || !RESPELLED.has(spec.name)) return spec.plainArgcMax;
-    // SET key value and HSET key field value are the same everywhere.
-    return spec.name === 'SET' ? Math.min(3, spec.plainArgcMax) : spec.name === 'HSET' ? 4 : 0;
   }
 
   /** A replication link is full of SET ... PXAT and PEXPIREAT: rewritable by name, but not by their options. */

@@ -18,6 +18,13 @@ type Args = readonly Buffer[];
 
 export const RESPELLED: ReadonlySet<string> = new Set(['SET', 'HSET', 'EXPIREAT', 'PEXPIREAT']);
 
+/** With at most so many arguments a command is the same everywhere. */
+export function plainMaxOf(spec: { readonly name: string; readonly plainArgcMax: number }): number {
+  if (!RESPELLED.has(spec.name)) return spec.plainArgcMax;
+  if (spec.name === 'SET') return Math.min(3, spec.plainArgcMax);
+  return spec.name === 'HSET' ? 4 : 0;
+}
+
 const SET = Buffer.from('SET');
 const HMSET = Buffer.from('HMSET');
 const OPTION_BYTES_MAX = 16;

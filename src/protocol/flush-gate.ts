@@ -2,8 +2,8 @@
 // again in the same EXEC. What is decided, without the reading and writing (processors/flush-gate.ts). Pure.
 //
 //   record   what the control keys are, and under which sentinel the flush will run, goes into the journal
-//   place    SET sentinel at the target, fenced on all control keys standing as recorded. Whoever fenced before that is
-//            fenced off; whoever writes identity or mark reads the sentinel along with its fence, and waits
+//   place    SET sentinel at the target, and all control keys as they are, fenced on their standing as recorded. So whoever
+//            fenced before that is fenced off; whoever writes identity or mark later reads the sentinel along, and waits
 //   flush    FLUSHDB alone, fenced on the sentinel and on all control keys standing as recorded
 //   restore  the control keys are written from the record, the checkpoints at the gate's seq
 //   done     the record goes
@@ -59,6 +59,17 @@ export function flushIntent(
   if (!stands || item.lanes.length !== before.length - 2) return undefined;
   const sentinel = `${item.generation}:${item.seq}:${randomBytes(8).toString('hex')}`;
   return { generation: item.generation, gate: item.seq, sentinel, command, before: before as string[] };
+}
+
+/**
+ * The sentinel, and the control keys as they stand: written once more they break every fence that was opened before, also
+ * those of whoever writes identity or mark (a flush inside EXEC breaks none at a Pika).
+ */
+export function placeWrites(control: ControlKeys, intent: FlushIntent): ControlWrite[] {
+  const standing = control
+    .all(lanesOf(intent))
+    .map((key, at): ControlWrite => [key, intent.before[at] as string]);
+  return [[control.sentinel, intent.sentinel], ...standing];
 }
 
 /** The control keys behind the gate. */

@@ -6,12 +6,12 @@
 // commands the same numbers, and what is applied is recognised by number alone.
 // No round, item or segment cuts a MULTI ... EXEC.
 
-import { equalsUpper, upperText } from '../binlog/ascii.ts';
+import { upperText } from '../binlog/ascii.ts';
 import type { AllVerdict, Classifier, ContextVerdict, KeyedVerdict } from '../binlog/classify.ts';
 import type { CommandTable } from '../binlog/command-table.ts';
 import { laneOf, slotOf } from '../binlog/lane-map.ts';
 import { formatKey } from '../binlog/quoting.ts';
-import { encodeCommand, RespError, RespScanner } from '../binlog/resp.ts';
+import { encodeCommand, RespScanner } from '../binlog/resp.ts';
 import { type Respelled, respell, type Spelling } from '../binlog/respell.ts';
 import { type RewriteRules, rewriteFor } from '../binlog/rewrite.ts';
 import { type Splittable, splitByLane } from '../binlog/split.ts';
@@ -19,8 +19,9 @@ import type { Round } from '../journal/journal.ts';
 import type { Entry } from '../sources/source.ts';
 import type { Origin } from './command-list.ts';
 import { type Lanes, unionOf } from './lane-set.ts';
+import { malformation } from './malformation.ts';
 import { RoundBuilder, type RoundLimits } from './round-builder.ts';
-import { type Poison, Unit } from './unit.ts';
+import { type Letter, type Poison, Unit } from './unit.ts';
 
 export interface SequencerOptions {
   readonly table: CommandTable;
@@ -52,16 +53,6 @@ export type SequencerStep =
       readonly commands: number;
     }
   | { readonly kind: 'poison'; readonly poison: Poison; readonly position: string };
-
-interface Letter {
-  readonly seq: number;
-  readonly record: string;
-  readonly bytes: Buffer;
-}
-
-const MULTI = Buffer.from('MULTI');
-const EXEC = Buffer.from('EXEC');
-const DISCARD = Buffer.from('DISCARD');
 
 type RoutedVerdict = KeyedVerdict | AllVerdict;
 
@@ -402,31 +393,4 @@ export class Sequencer {
     if (this.#inTransaction) this.#letters.push(letter);
     else this.#builder.deadLetter(letter.seq, letter.record, letter.bytes);
   }
-}
-
-/** Why `resp` is not a list of whole commands with every MULTI closed; undefined if it is. */
-function malformation(resp: Buffer, scanner: RespScanner): string | undefined {
-  if (resp.length === 0) return 'the entry holds no command';
-  scanner.reset(resp);
-  let open = false;
-  try {
-    while (scanner.next()) {
-      if (scanner.argc !== 1) continue;
-      if (isWord(scanner, MULTI)) {
-        if (open) return `a MULTI inside a MULTI at byte ${scanner.start}`;
-        open = true;
-      } else if (isWord(scanner, EXEC) || isWord(scanner, DISCARD)) {
-        if (!open) return `${upperText(scanner.arg(0))} without MULTI at byte ${scanner.start}`;
-        open = false;
-      }
-    }
-  } catch (error) {
-    if (error instanceof RespError) return error.message;
-    throw error;
-  }
-  return open ? 'a MULTI that the entry does not close' : undefined;
-}
-
-function isWord({ buffer, argStart, argEnd }: RespScanner, word: Buffer): boolean {
-  return equalsUpper(buffer, argStart[0] as number, argEnd[0] as number, word);
 }

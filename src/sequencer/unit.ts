@@ -54,3 +54,10 @@ export interface Poison {
   /** The raw bytes, for the dead letter. */
   readonly bytes: Buffer;
 }
+
+/** A command that was left out. */
+export interface Letter {
+  readonly seq: number;
+  readonly record: string;
+  readonly bytes: Buffer;
+}

@@ -1,6 +1,12 @@
 import { describe, expect, test } from 'vitest';
 import type { GateItem } from '../../src/journal/item.ts';
-import { flushFence, flushIntent, flushStep, restoreWrites } from '../../src/protocol/flush-gate.ts';
+import {
+  flushFence,
+  flushIntent,
+  flushStep,
+  placeWrites,
+  restoreWrites,
+} from '../../src/protocol/flush-gate.ts';
 import { beginning } from '../../src/protocol/start.ts';
 import { ControlKeys } from '../../src/target/control.ts';
 
@@ -54,6 +60,13 @@ test('a flush is recorded only where every lane stands at its marker', () => {
   expect(flushIntent(item, 'FLUSHDB', [null, ...at(7, 9)])).toBeUndefined();
   expect(flushIntent(item, 'FLUSHDB', [null, ...EMPTY])).toBeUndefined();
   expect(flushIntent({ ...item, generation: '2.cd' }, 'FLUSHDB', [null, ...STANDING])).toBeUndefined();
+});
+
+test('with the sentinel every control key is written once more, which breaks the fences that are open', () => {
+  expect(placeWrites(control, intent)).toEqual([
+    [control.sentinel, intent.sentinel],
+    ...control.all(2).map((key, i) => [key, STANDING[i]]),
+  ]);
 });
 
 test('what is written back is what was there, with every checkpoint at the gate', () => {
