@@ -21,6 +21,8 @@ import { ConnectionLost } from '../src/wire/connection.ts';
 import { type BatchOutcome, ReplyError } from '../src/wire/replies.ts';
 import { announceAll } from './announce.ts';
 import type { PipelineContext } from './context.ts';
+import { type FlushGate, flushOf, runFlush, settleFlush } from './flush-gate.ts';
+import type { Attempt } from './gate-attempt.ts';
 import { judge, leaveOut, nameOf, positionOf, reasonOf, recordErrors, stopPlace } from './poison.ts';
 
 export type GateEnd = 'executed' | 'already executed' | 'waiting' | 'claimed' | 'stopped' | 'void';
@@ -31,17 +33,7 @@ export type GateEnd = 'executed' | 'already executed' | 'waiting' | 'claimed' | 
  */
 const CLAIM_MS = 2_000;
 
-interface Attempt {
-  readonly item: GateItem;
-  readonly journalId: string;
-  readonly generation: string;
-  readonly signal: AbortSignal;
-  readonly skips: Set<number>;
-  readonly owner: string;
-  paused: boolean;
-  /** An EXEC of ours found that a watched key had changed. */
-  fenced: boolean;
-}
+const ALL_WELL = { kind: 'committed', errors: [], replies: 1 } as const;
 
 /** A lane at its marker, as its job knows it. */
 interface Arrival {
@@ -143,6 +135,7 @@ export class GateRunner {
       owner: `gate:${id}:${seq}`,
       paused: false,
       fenced: false,
+      flushed: undefined,
     };
     try {
       return await this.#untilDecided(attempt, journal.keys.gateClaim(id, seq), from);
@@ -194,8 +187,13 @@ export class GateRunner {
       throw error;
     }
     const plan = planFenced(item, values, session.db, { skips: attempt.skips });
-    if (plan.kind === 'control keys gone') return await this.#controlKeysGone(attempt);
+    if (plan.kind === 'control keys gone') return await this.#controlKeysGone(attempt, session);
     if (plan.kind === 'closed') {
+      if (attempt.flushed) {
+        await session.abandon();
+        await this.#closed(attempt, session, attempt.flushed, ALL_WELL, except);
+        return 'executed';
+      }
       if (attempt.fenced) await this.#context.records.count('fenced');
       return 'already executed';
     }
@@ -205,6 +203,8 @@ export class GateRunner {
 
     await this.#pause(attempt);
     await failpoint('gate-after-pause');
+    if (item.erases && plan.batch.count > 0 && session.traits.flushAlone)
+      return await this.#flushAlone(attempt, session, plan.batch, except);
     const outcome = await this.#execute(attempt, session, plan.batch, plan.through, values);
     await failpoint('gate-after-exec');
     if (outcome.kind === 'fenced') {
@@ -222,6 +222,41 @@ export class GateRunner {
     attempt.paused = true;
     const { queues, now } = this.#context;
     await queues.gatePause('pause', attempt.owner, attempt.item.lanes, now());
+  }
+
+  /** Where a flush cannot stand beside the writes of the checkpoints. */
+  async #flushAlone(
+    attempt: Attempt,
+    session: FencedSession,
+    batch: Batch,
+    except: number | undefined,
+  ): Promise<Step> {
+    const { waits, now } = this.#context;
+    await session.abandon();
+    const command = flushOf(batch);
+    if (command === undefined) {
+      const reason = 'the target can run a flush alone only, and this one was cut for another target';
+      await this.#stop(attempt, attempt.item.seq, { command: attempt.item.title, key: null }, reason);
+      return 'stopped';
+    }
+    const { item, journalId } = attempt;
+    const gate = { item, journalId, command, sent: false } as FlushGate;
+    const end = await runFlush(this.#context, session, gate);
+    // Sent from here, and the rest done by somebody who came to help.
+    if (gate.sent) attempt.flushed = batch;
+    if (end.kind === 'look again') return { retryAfter: 'now' };
+    if (end.kind === 'flushed') {
+      await this.#closed(attempt, session, batch, ALL_WELL, except);
+      return 'executed';
+    }
+    if (end.outcome.kind === 'aborted') return await this.#refused(judge(end.outcome).error);
+    await waits.begin(
+      'gate',
+      'NOT_FLUSHED',
+      'the target is saving or scanning and does not flush meanwhile',
+      now(),
+    );
+    return { retryAfter: 'backoff' };
   }
 
   #execute(
@@ -351,7 +386,10 @@ export class GateRunner {
     return 'stopped';
   }
 
-  async #controlKeysGone(attempt: Attempt): Promise<GateEnd> {
+  async #controlKeysGone(attempt: Attempt, session: FencedSession): Promise<Step> {
+    await session.abandon();
+    if ((await settleFlush(this.#context, session, { finish: true })) === 'look again')
+      return { retryAfter: 'now' };
     const inForce = await this.#context.journal.inForce();
     if (inForce?.id !== attempt.journalId) return 'void';
     await this.#stop(

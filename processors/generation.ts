@@ -17,6 +17,7 @@ import { failpoint } from '../src/runtime/failpoints.ts';
 import { type Identity, newJournalId, nextGeneration } from '../src/target/control.ts';
 import type { FencedSession } from '../src/target/session.ts';
 import type { PipelineContext } from './context.ts';
+import { flushIsUnderWay } from './flush-gate.ts';
 
 export interface Started extends JournalStart {
   readonly journalId: string;
@@ -25,6 +26,9 @@ export interface Started extends JournalStart {
 
 /** Another process changed the same thing first: look again. */
 export class Raced extends Error {}
+
+/** The control keys are not at the target for a moment. */
+export class GateUnderWay extends Raced {}
 
 /** Checkpoints of all lanes; undefined where one is missing or of another generation. */
 export async function readCheckpoints(
@@ -94,8 +98,9 @@ async function raise(
   const { control, log } = context;
   const generation = nextGeneration(identity.generation);
   const { watched, along } = raiseFence(control, Math.max(to.lanes, identity.lanes), standing);
-  const found = raiseFrom(await session.fence(watched, along), identity, standing);
-  if (!found) {
+  const values = await session.fence(watched, [...along, control.sentinel]);
+  const found = raiseFrom(values, identity, standing);
+  if (!found || (await flushIsUnderWay(context, values.at(-1)))) {
     await session.abandon();
     throw new Raced('the checkpoints moved');
   }

@@ -16,7 +16,9 @@ import type { FencedSession } from '../src/target/session.ts';
 import { ConnectionLost } from '../src/wire/connection.ts';
 import { ReplyError } from '../src/wire/replies.ts';
 import type { PipelineContext } from './context.ts';
+import { settleFlush } from './flush-gate.ts';
 import {
+  GateUnderWay,
   NotDrained,
   Raced,
   raiseGeneration,
@@ -25,6 +27,7 @@ import {
   type Started,
 } from './generation.ts';
 import { type ClassifierPolicy, type IngestLimits, IngestLoop } from './ingest.ts';
+import { asStop, keptFrom } from './ingest-stops.ts';
 import { KeptMarks } from './kept-marks.ts';
 import { moveMark } from './mark.ts';
 import { stopIngest, stopPlace } from './poison.ts';
@@ -217,6 +220,7 @@ export class IngestHolder {
         await this.#untilNextLook(session, turn.signal);
       } catch (error) {
         if (turn.signal.aborted) return;
+        if (error instanceof GateUnderWay) continue;
         if (error instanceof Raced || error instanceof ConnectionLost || error instanceof StopError)
           turn.abort('restart');
         else {
@@ -250,6 +254,8 @@ export class IngestHolder {
     if (paused === 1) return 'paused';
     const [identityText, markText] = await session.read([control.identity, control.mark]);
     const identity = parseIdentity(identityText ?? '');
+    if (!identity && (await settleFlush(this.#context, session, { finish: false })) === 'look again')
+      return undefined;
     if (identity?.journal !== started.journalId) return 'restart';
     const lanes = await gaps(this.#context, session, identity);
     if (lanes.length > 0 && this.#gaps.length > 0) {
@@ -375,23 +381,9 @@ export class IngestHolder {
         fingerprint: CommandTable.withAdditions(identity.commands).fingerprint,
         additions: identity.commands,
       };
-    const reply = await session.call(['COMMAND']);
+    // A Pika has no COMMAND: what it lacks of the shipped table was tried out (target/traits.ts).
+    const reply = session.traits.pika === undefined ? await session.call(['COMMAND']) : [];
     const table = CommandTable.shipped().completedBy(reply as unknown[]);
     return { fingerprint: table.fingerprint, additions: table.additions() };
   }
-}
-
-/** What was to be kept is not flushed behind the operator's back. */
-function keptFrom(error: LogReplaced): StopError {
-  const why = `${error.message}, which would remove everything from the target, and --target-data keep forbids that`;
-  return new StopError('KEEP_IMPOSSIBLE', why, {
-    hint: 'to let it: start the processes without --target-data keep, then: lanegate lane resume ingest',
-  });
-}
-
-/** Trying again does not put an option right. */
-function asStop(error: ConfigurationError): StopError {
-  return new StopError('CONFIGURATION', error.message, {
-    hint: 'correct the option, and start this process again',
-  });
 }

@@ -87,6 +87,8 @@ export class IngestLoop {
     this.#head = started.head;
     this.view = { connected: false, position: started.position };
     const rewriteRules = rewriteRulesFor(source, started.identity);
+    const { traits, endpoint } = context.sessions;
+    const spelling = traits.pika === undefined ? undefined : traits;
     this.#sequencer = new Sequencer({
       rewriteRules,
       table: options.table,
@@ -94,6 +96,8 @@ export class IngestLoop {
         table: options.table,
         reservedPrefix: RESERVED_PREFIX,
         rewriteRules,
+        lacks: traits.lacks,
+        respells: spelling !== undefined,
         ...options.policy,
         allow: [...options.policy.allow],
         deny: [...options.policy.deny],
@@ -102,7 +106,9 @@ export class IngestLoop {
       head: started.head,
       tails: started.tails,
       databases: options.databases,
-      limits: options.limits,
+      onlyDb: traits.oneDatabase ? endpoint.db : undefined,
+      spelling,
+      limits: { ...options.limits, flushAlone: traits.flushAlone },
       positionInside: (entry, taken) => source.positionInside(entry, taken),
       onPoison: (poison) => this.#onPoison(poison),
     });

@@ -20,6 +20,7 @@ import type { FencedSession, FenceValues } from '../src/target/session.ts';
 import { ConnectionLost } from '../src/wire/connection.ts';
 import { type BatchOutcome, ReplyError } from '../src/wire/replies.ts';
 import type { PipelineContext } from './context.ts';
+import { settleFlush } from './flush-gate.ts';
 import type { GateRunner } from './gate.ts';
 import { LaneReader } from './lane-reader.ts';
 import { checkpointGone, type LaneStop, LaneStopped, stopLane } from './lane-stop.ts';
@@ -342,6 +343,9 @@ export class LaneTurn {
       inForce?.id !== this.#options.journalId ||
       (foreign && foreign.generation !== this.#options.generation)
     )
+      return 'waiting';
+    // A gate's flush may have run, and the checkpoints not be back yet.
+    if (!identity && (await settleFlush(this.#context, session, { finish: false })) === 'look again')
       return 'waiting';
     throw await this.#stop(checkpointGone(this.#options.lane, value));
   }

@@ -1,8 +1,10 @@
 import type { Snapshot } from '../src/journal/journal.ts';
 import { markBase, markReach, nextMark } from '../src/protocol/next-mark.ts';
+import { failpoint } from '../src/runtime/failpoints.ts';
 import type { Mark } from '../src/target/control.ts';
 import type { FencedSession } from '../src/target/session.ts';
 import type { PipelineContext } from './context.ts';
+import { flushIsUnderWay, settleFlush } from './flush-gate.ts';
 
 export interface MarkStep {
   /** The mark in force after this step. */
@@ -23,10 +25,14 @@ export async function moveMark(
   const { control, journal } = context;
   const inForce = await journal.inForce();
   if (!inForce) return undefined;
-  const values = await session.fence([control.identity, control.mark], control.checkpoints(inForce.lanes));
+  const along = [...control.checkpoints(inForce.lanes), control.sentinel];
+  const read = await session.fence([control.identity, control.mark], along);
+  const values = read.slice(0, -1);
   const base = markBase(inForce, values);
-  if (!base) {
+  if (!base || (await flushIsUnderWay(context, read.at(-1)))) {
     await session.abandon();
+    // Whoever sent a flush may be gone.
+    if (read[0] === null) await settleFlush(context, session, { finish: true });
     return undefined;
   }
   const { mark, checkpoints } = base;
@@ -42,6 +48,7 @@ export async function moveMark(
     await session.abandon();
     return { mark, checkpoints, snapshot };
   }
+  await failpoint('mark-fenced');
   const batch = { parts: [], count: 0, dbLast: session.db };
   const { outcome } = await session.commit(batch, [[control.mark, JSON.stringify(next)]]);
   return { mark: outcome.kind === 'committed' ? next : mark, checkpoints, snapshot };

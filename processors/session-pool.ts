@@ -7,6 +7,7 @@ import { safeMessage } from '../src/runtime/log.ts';
 import { parseIdentity } from '../src/target/control.ts';
 import { openingRefusal, refusalHint } from '../src/target/refusal.ts';
 import { FencedSession } from '../src/target/session.ts';
+import { REDIS_TRAITS, type TargetTraits } from '../src/target/traits.ts';
 
 const IDLE_MAX = 16;
 const CONNECT_TIMEOUT_MS = 5_000;
@@ -40,6 +41,8 @@ export class SessionPool {
   readonly #idle: FencedSession[] = [];
   readonly #all = new Set<FencedSession>();
   #closed = false;
+  /** Found out before anything is applied (roles/admission.ts). */
+  traits: TargetTraits = REDIS_TRAITS;
 
   constructor(options: SessionPoolOptions) {
     this.#options = options;
@@ -66,6 +69,7 @@ export class SessionPool {
           connectTimeoutMs: CONNECT_TIMEOUT_MS,
           replyTimeoutMs: REPLY_TIMEOUT_MS,
           signal,
+          traits: () => this.traits,
         });
         this.#all.add(session);
         await this.#prepare(session);

@@ -7,6 +7,7 @@
 //                                   what is applied beyond the mark is recognised by its seq (I1, I5)
 
 import { createHash } from 'node:crypto';
+import { encodeCommand } from '../src/binlog/resp.ts';
 import { lanesWithGap } from '../src/journal/mark.ts';
 import { controlState, controlWrites, type KnownPipeline } from '../src/protocol/control-state.ts';
 import {
@@ -23,7 +24,8 @@ import { defaultFrom, type Source } from '../src/sources/source.ts';
 import { type Identity, newJournalId, nextGeneration, parseMark } from '../src/target/control.ts';
 import type { FencedSession } from '../src/target/session.ts';
 import type { PipelineContext } from './context.ts';
-import { Raced, raiseGeneration, readCheckpoints, type Started } from './generation.ts';
+import { flushIsUnderWay, settleFlush } from './flush-gate.ts';
+import { GateUnderWay, Raced, raiseGeneration, readCheckpoints, type Started } from './generation.ts';
 import { dataOf, otherPipeline } from './target-data.ts';
 
 export interface IngestOptions {
@@ -97,6 +99,7 @@ export async function startIngest(
   const { control, journal } = context;
   const known = controlState(await session.read([control.identity, control.mark]));
   if (known.kind === 'none') {
+    await awaitFlush(context, session);
     await initialise(context, session, source, options, await tableFingerprint(undefined));
     throw new Raced('initialised: take over as anyone else would');
   }
@@ -141,11 +144,20 @@ export async function gaps(
   identity: Identity,
 ): Promise<number[]> {
   const checkpoints = await readCheckpoints(context, session, identity);
-  if (checkpoints.includes(undefined)) throw foreignControlKeys(context);
+  if (checkpoints.includes(undefined)) {
+    await awaitFlush(context, session);
+    throw foreignControlKeys(context);
+  }
   const snapshot = await context.journal.snapshot(identity.lanes, checkpoints);
   if (!snapshot || snapshot.id !== identity.journal) throw new Raced('the journal was changed');
   if (await context.journal.hasHole()) return snapshot.views.map((view) => view.lane);
   return lanesWithGap(snapshot.views, checkpoints as number[]);
+}
+
+/** A target without control keys while a gate's flush is under way is no emptied one. @throws Raced */
+async function awaitFlush(context: PipelineContext, session: FencedSession): Promise<void> {
+  if ((await settleFlush(context, session, { finish: true })) === 'look again')
+    throw new GateUnderWay('a gate is under way');
 }
 
 async function initialise(
@@ -187,15 +199,25 @@ async function initialise(
     position,
     timeMs: context.now(),
   });
-  const values = await session.fence(control.all(lanes));
-  if (values.some((value) => value !== null)) {
+  const flush = encodeCommand(['FLUSHALL']);
+  const fence = async () => {
+    const values = await session.fence(control.all(lanes));
+    if (values.every((value) => value === null)) return;
     await session.abandon();
     throw new Raced('another process initialised the target');
+  };
+  await fence();
+  const alone = replaced && session.traits.flushAlone;
+  if (alone) {
+    // Whoever dies in between begins again, with a target that is empty.
+    const flushed = await session.commit({ parts: [flush], count: 1, dbLast: session.db }, []);
+    if (flushed.outcome.kind !== 'committed') throw new Raced('another process initialised the target');
+    await fence();
   }
-  const flush = Buffer.from('*1\r\n$8\r\nFLUSHALL\r\n');
-  const batch = replaced
-    ? { parts: [flush], count: 1, dbLast: session.db }
-    : { parts: [], count: 0, dbLast: session.db };
+  const batch =
+    replaced && !alone
+      ? { parts: [flush], count: 1, dbLast: session.db }
+      : { parts: [], count: 0, dbLast: session.db };
   const sets = controlWrites(control, begun, 0);
   const { outcome } = await session.commit(batch, sets, { timeoutMs: GATE_MS });
   if (outcome.kind === 'aborted') throw outcome.error;
@@ -245,8 +267,8 @@ async function rebuild(
   const { control, journal, log } = context;
   const { identity, mark } = known;
   const next = rebuilt(known, newJournalId());
-  const values = await session.fence([control.identity, control.mark]);
-  if (!unchanged(known, values)) {
+  const values = await session.fence([control.identity, control.mark], [control.sentinel]);
+  if (!unchanged(known, values) || (await flushIsUnderWay(context, values[2]))) {
     await session.abandon();
     throw new Raced('identity or mark moved');
   }

@@ -8,6 +8,7 @@ const SCAN_COUNT = 5_000;
 export async function dataOf(
   session: FencedSession,
 ): Promise<{ keys: number; text: string; databases: readonly number[] }> {
+  if (session.traits.pika !== undefined) return await scannedData(session);
   const info = String(await session.call(['INFO', 'keyspace']));
   const found = [...info.matchAll(/^db(\d+):keys=(\d+)/gm)].map(([, db, keys]) => ({
     db: Number(db),
@@ -16,6 +17,27 @@ export async function dataOf(
   return {
     keys: found.reduce((sum, { keys }) => sum + keys, 0),
     text: found.map(({ db, keys }) => `db${db}: ${keys}`).join(', '),
+    databases: found.map(({ db }) => db),
+  };
+}
+
+/** INFO of a Pika counts when it is asked to, and later: here it only matters whether there is anything. */
+async function scannedData(
+  session: FencedSession,
+): Promise<{ keys: number; text: string; databases: readonly number[] }> {
+  const found: { db: number; keys: number }[] = [];
+  try {
+    for (let db = 0, databases = await databasesOf(session); db < databases; db++) {
+      await session.call(['SELECT', db]);
+      const [, keys] = (await session.call(['SCAN', '0', 'COUNT', SCAN_COUNT])) as [Buffer, Buffer[]];
+      if (keys.length > 0) found.push({ db, keys: keys.length });
+    }
+  } finally {
+    await session.call(['SELECT', session.db]);
+  }
+  return {
+    keys: found.reduce((sum, { keys }) => sum + keys, 0),
+    text: found.map(({ db, keys }) => `db${db}: ${keys}${keys < SCAN_COUNT ? '' : ' or more'}`).join(', '),
     databases: found.map(({ db }) => db),
   };
 }

@@ -201,6 +201,10 @@ export const options = z.object({
     description: 'port that a live source shows for this replica; 0 for none',
     commands: APPLY,
   }),
+  acceptWeakerGuarantee: option(toggle().default(false), {
+    description: 'apply into a target whose WATCH does not hold (a Pika); a start says what that means',
+    commands: ['run', 'worker', 'check'],
+  }),
   onPoison: option(choice(['stop', 'dead-letter']).default('stop'), {
     placeholder: 'WHAT',
     description: 'a command that cannot be applied: stop its lane, or dead-letter',

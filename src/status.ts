@@ -60,7 +60,11 @@ export interface PipelineStatus {
     readonly snapshot: SnapshotStatus | null;
   };
   readonly queue: { readonly waiting: Waiting | null };
-  readonly target: { readonly waiting: Waiting | null };
+  readonly target: {
+    readonly waiting: Waiting | null;
+    /** `exactly once`, or what is promised instead; null before a worker has looked. */
+    readonly guarantee: string | null;
+  };
   readonly ingest: {
     readonly holder: string | null;
     readonly epoch: number;

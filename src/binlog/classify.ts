@@ -11,6 +11,7 @@ import { arityMatches, type CommandSpec, type CommandTable } from './command-tab
 import { argEquals, argInteger, type FoundKeys, keysOf } from './keys.ts';
 import { formatKey } from './quoting.ts';
 import type { RespScanner } from './resp.ts';
+import { plainMaxOf, RESPELLED } from './respell.ts';
 import { AS_WRITTEN, mayNeedRewrite, type RewriteRules } from './rewrite.ts';
 import { sortKeys } from './sort-keys.ts';
 import type { Splittable } from './split.ts';
@@ -56,6 +57,7 @@ export type PoisonCode =
   | 'SYNTAX'
   | 'FORBIDDEN_COMMAND'
   | 'DENIED_COMMAND'
+  | 'NOT_AT_TARGET'
   | 'RESERVED_KEY';
 
 export interface PoisonVerdict {
@@ -81,9 +83,13 @@ export interface ClassifierOptions {
   /** Names that are refused; stronger than `allow`. */
   readonly deny?: readonly string[];
   readonly rewriteRules?: RewriteRules;
+  /** First words of commands that the target does not know. */
+  readonly lacks?: ReadonlySet<string>;
+  /** The target takes some commands in other words only (respell.ts): these are never plain. */
+  readonly respells?: boolean;
 }
 
-type Policy = 'allowed' | 'denied' | undefined;
+type Policy = 'allowed' | 'denied' | 'lacking' | undefined;
 
 const FIRST_ARGUMENT: readonly number[] = [1];
 const NONE: readonly number[] = [];
@@ -107,8 +113,9 @@ export class Classifier {
     this.#reserved = Buffer.from(options.reservedPrefix);
     this.#rewriteRules = options.rewriteRules ?? AS_WRITTEN;
     this.#policy = options.table.specs.map((spec) => policyOf(spec, options));
+    const plainMax = options.respells === true ? plainMaxOf : (spec: CommandSpec) => spec.plainArgcMax;
     this.#plainArgcMax = Int32Array.from(options.table.specs, (spec) =>
-      this.#policy[spec.index] === undefined ? spec.plainArgcMax : 0,
+      this.#policy[spec.index] === undefined ? plainMax(spec) : 0,
     );
   }
 
@@ -136,6 +143,7 @@ export class Classifier {
   #refusal(scanner: RespScanner, spec: CommandSpec): PoisonVerdict | undefined {
     const policy = this.#policy[spec.index];
     if (policy === 'denied') return poison('DENIED_COMMAND', `${spec.name} is denied by configuration`);
+    if (policy === 'lacking') return poison('NOT_AT_TARGET', `the target does not know ${spec.name}`);
     if (spec.rule === 'never' || (spec.rule === 'forbidden' && policy !== 'allowed')) {
       return poison('FORBIDDEN_COMMAND', `${spec.name} is never sent to a target`);
     }
@@ -145,6 +153,7 @@ export class Classifier {
   /** A replication link is full of SET ... PXAT and PEXPIREAT: rewritable by name, but not by their options. */
   #needsNoRewrite(spec: CommandSpec, scanner: RespScanner): boolean {
     if (!spec.oneKeyFirst || this.#policy[spec.index] !== undefined) return false;
+    if (this.#options.respells === true && RESPELLED.has(spec.name)) return false;
     return !mayNeedRewrite(spec.name, scanner, this.#rewriteRules);
   }
 
@@ -295,8 +304,9 @@ export class Classifier {
   }
 }
 
-function policyOf(spec: CommandSpec, { allow, deny }: ClassifierOptions): Policy {
+function policyOf(spec: CommandSpec, { allow, deny, lacks }: ClassifierOptions): Policy {
   if (isNamed(spec.name, deny)) return 'denied';
+  if (spec.write && lacks?.has(spec.name.split(' ', 1)[0] as string) === true) return 'lacking';
   return isNamed(spec.name, allow) ? 'allowed' : undefined;
 }
 

@@ -9,7 +9,9 @@ import type { Endpoint } from '../runtime/endpoint.ts';
 import { ConfigurationError, StopError } from '../runtime/errors.ts';
 import { safeMessage } from '../runtime/log.ts';
 import type { Stopped } from '../status.ts';
+import { ControlKeys } from '../target/control.ts';
 import { FencedSession } from '../target/session.ts';
+import { traitsOf } from '../target/traits.ts';
 import type { CommandContext } from './context.ts';
 import { escapeControl } from './format.ts';
 import { sourceOf } from './source-of.ts';
@@ -30,7 +32,7 @@ export async function check(context: CommandContext): Promise<number> {
 
 async function findings(context: CommandContext, endpoint: Endpoint): Promise<Finding[]> {
   const { config } = context;
-  const { name, from, lanes, targetData } = config;
+  const { name, from, lanes, targetData, acceptWeakerGuarantee } = config;
   const source = sourceOf(context.config, (text) => context.stderr.write(`lanegate: ${text}\n`));
   const queue = await openQueue(context);
   const target = await openTarget(name, endpoint);
@@ -43,7 +45,7 @@ async function findings(context: CommandContext, endpoint: Endpoint): Promise<Fi
       `${place} is stopped ${stopPlaceText(stop)}: ${stop.reason}`;
     return [
       ...found,
-      ...(await preflight({ ...parts, start })),
+      ...(await preflight({ ...parts, start, acceptWeakerGuarantee })),
       ...(await inspect({ ...parts, policy: routingPolicy(config), describeStop })),
     ];
   } finally {
@@ -87,7 +89,9 @@ async function openTarget(
   endpoint: Endpoint,
 ): Promise<{ readonly session: FencedSession | undefined; readonly findings: readonly Finding[] }> {
   try {
+    const traits = await traitsOf(endpoint, new ControlKeys(name).prefix);
     const session = await FencedSession.open(endpoint, {
+      traits: () => traits,
       name: `lanegate:${name}:check`,
       connectTimeoutMs: TIMEOUT_MS,
       replyTimeoutMs: TIMEOUT_MS,

@@ -218,7 +218,7 @@ function stopRows(who: string, stop: Stopped): Row[] {
   ];
 }
 
-function footer({ counters, workers }: PipelineStatus): Row[] {
+function footer({ counters, workers, target }: PipelineStatus): Row[] {
   const counted: [number, string][] = [
     [counters.fenced, 'fenced'],
     [counters.duplicatesDropped, 'duplicates dropped'],
@@ -237,6 +237,9 @@ function footer({ counters, workers }: PipelineStatus): Row[] {
   return [
     labelled('counters', [...always, ...rest].join(', ')),
     ...(unread ? [labelled('', 'see: lanegate errors', 'yellow')] : []),
+    ...(target.guarantee === null || target.guarantee === 'exactly once'
+      ? []
+      : [labelled('applied', target.guarantee, 'yellow')]),
     ...(workers.length === 0 ? [labelled('workers', 'none', 'yellow')] : []),
     ...workers.map((worker, index) => {
       const where = `${escapeControl(worker.id)} on ${escapeControl(worker.host)}, pid ${worker.pid}`;

@@ -1,4 +1,5 @@
 import type { Redis } from 'ioredis';
+import { type FlushIntent, type FlushRecord, parseIntent } from './flush-intent.ts';
 import {
   type GateItem,
   type LaneItem,
@@ -112,6 +113,24 @@ export class Journal {
       headTimeMs: Number(reply[6]),
       tails: reply.slice(7).map(Number),
     };
+  }
+
+  /** What is recorded of a flush that must run alone; it outlives the journal that it was recorded in. */
+  async flushRecord(): Promise<FlushRecord> {
+    const [sentinel, record] = await this.#redis.hmget(this.keys.flush, 'sentinel', 'record');
+    return { newest: sentinel ?? '', intent: record ? parseIntent(record) : undefined };
+  }
+
+  /** False when another journal is in force, or somebody was faster. `newest`: the sentinel that was seen, '' for none. */
+  async recordFlush(id: string, intent: FlushIntent, newest: string): Promise<boolean> {
+    const { generation, gate, sentinel } = intent;
+    const keys = [this.keys.state, this.keys.flush];
+    const args = [id, generation, gate, newest, sentinel, JSON.stringify(intent)];
+    return (await runScript(this.#redis, 'flush-intent', keys, args)) === 1;
+  }
+
+  async flushSettled({ sentinel }: FlushIntent): Promise<void> {
+    await runScript(this.#redis, 'flush-settled', [this.keys.flush], [sentinel]);
   }
 
   async rebuild(options: {

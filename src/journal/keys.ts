@@ -28,8 +28,10 @@ export class JournalKeys {
   readonly workers: string;
   /** HASH: `<what>|<worker>` -> why something waits */
   readonly waiting: string;
-  /** HASH: requests of operators (relane) */
+  /** HASH: requests of operators (relane), and what workers found the target to guarantee */
   readonly control: string;
+  /** HASH: the flush that a gate is about to send, or has sent (flush-intent.lua) */
+  readonly flush: string;
   /** LIST: wakes an ingest that waits for room */
   readonly room: string;
 
@@ -49,6 +51,7 @@ export class JournalKeys {
     this.workers = `${prefix}:workers`;
     this.waiting = `${prefix}:waiting`;
     this.control = `${prefix}:control`;
+    this.flush = `${prefix}:flush`;
     this.room = `${prefix}:room`;
   }
 

@@ -163,6 +163,11 @@ export class Records {
       .exec();
   }
 
+  /** What the target lets a pipeline promise; for status. */
+  async guarantee(what: string): Promise<void> {
+    await this.#redis.hset(this.#keys.control, 'guarantee', what);
+  }
+
   async count(counter: Counter, by = 1): Promise<void> {
     await this.#redis.hincrby(this.#keys.counters, counter, by);
   }

@@ -7,6 +7,8 @@ type ScriptName =
   | 'arrive'
   | 'begin'
   | 'commit'
+  | 'flush-intent'
+  | 'flush-settled'
   | 'gate-closed'
   | 'hole'
   | 'orphans'

@@ -3,6 +3,7 @@
 // answer yet are waited for.
 
 import type { PipelineContext } from '../../processors/context.ts';
+import { settleFlush } from '../../processors/flush-gate.ts';
 import { Raced } from '../../processors/generation.ts';
 import { admitTarget, checkIdentity, emptiedTarget } from '../../processors/startup.ts';
 import { NO_GENERATION } from '../journal/records.ts';
@@ -12,12 +13,14 @@ import { safeMessage } from '../runtime/log.ts';
 import type { Source } from '../sources/source.ts';
 import { parseIdentity } from '../target/control.ts';
 import type { FencedSession } from '../target/session.ts';
+import { guaranteeOf, traitsOf } from '../target/traits.ts';
 import { keepProblem, preflight } from './preflight.ts';
 
 export interface AdmissionOptions {
   readonly from?: string | undefined;
   readonly lanes?: number | undefined;
   readonly targetData: 'refuse' | 'keep' | 'replace';
+  readonly acceptWeakerGuarantee: boolean;
 }
 
 /** A stop of an earlier start-up is decided anew by this one: its options may be others. */
@@ -33,7 +36,9 @@ async function checkServers(
   options: AdmissionOptions,
 ): Promise<void> {
   const start = { from: options.from, lanes: options.lanes, targetData: options.targetData };
-  const found = await preflight({ name: context.name, queue: context.redis, target: session, source, start });
+  const { acceptWeakerGuarantee } = options;
+  const parts = { name: context.name, queue: context.redis, target: session, source };
+  const found = await preflight({ ...parts, start, acceptWeakerGuarantee });
   const servers = found.filter(({ what, passes }) => what !== 'pipeline' && passes !== true);
   const errors = servers.filter(({ level }) => level === 'error');
   if (errors.length > 0) {
@@ -55,9 +60,13 @@ export async function admit(
   for (;;) {
     const session = await context.sessions.acquire('target', signal);
     try {
+      const { sessions, control } = context;
+      sessions.traits = await traitsOf(sessions.endpoint, control.prefix);
       await checkServers(context, session, source, options);
+      await context.records.guarantee(guaranteeOf(sessions.traits));
       const [text] = await session.read([context.control.identity]);
       const identity = parseIdentity(text ?? '');
+      if (!identity && (await settleFlush(context, session, { finish: true })) === 'look again') continue;
       await forgetStartUpStop(context);
       if (identity) checkIdentity(identity, source, options);
       else if (source) {

@@ -79,7 +79,7 @@ export class Observer {
     const inForce = await this.#ask(() => this.#journal.inForce(), nowMs);
     const lanes = inForce !== undefined && 'lanes' in inForce ? inForce.lanes : undefined;
     const found = await this.#target.look(lanes, nowMs);
-    const target = this.#judgeIdentity(found, lanes !== undefined, nowMs);
+    const target = await this.#judgeIdentity(found, lanes !== undefined, nowMs);
     this.#kind = kindOf(found) ?? this.#kind;
     const queue = await this.#ask(() => this.#queueFacts(target, nowMs), nowMs);
     const facts = 'code' in queue ? undefined : queue;
@@ -119,12 +119,13 @@ export class Observer {
       this.#journalFacts(target),
     ]);
     const queues = ['ingest', 'gate', ...(journal?.snapshot.views.map(({ lane }) => `lane-${lane}`) ?? [])];
-    const [waits, flags] = await Promise.all([
+    const [waits, flags, guarantee] = await Promise.all([
       this.#waits.all(new Set(workers.map(({ id }) => id))),
       Promise.all(queues.map((queue) => redis.hexists(`${keys.prefix}:${queue}:meta`, 'paused'))),
+      redis.hget(keys.control, 'guarantee'),
     ]);
     const paused = new Set(queues.filter((_, at) => flags[at] === 1));
-    return { journal, stops, waits, workers, counters, paused };
+    return { journal, stops, waits, workers, counters, paused, guarantee };
   }
 
   async #journalFacts(target: TargetFacts): Promise<JournalFacts | undefined> {
@@ -156,10 +157,16 @@ export class Observer {
   }
 
   /** A journal whose target knows nothing of it: something that no lane can cure. */
-  #judgeIdentity(target: TargetFacts, hasJournal: boolean, nowMs: number): TargetFacts {
+  async #judgeIdentity(target: TargetFacts, hasJournal: boolean, nowMs: number): Promise<TargetFacts> {
     if (!target.answered || target.identity !== undefined || !hasJournal) {
       this.#outages.end('identity');
       return target;
+    }
+    const flush = await this.#journal.flushRecord().catch(() => undefined);
+    if (flush?.intent) {
+      const hint =
+        'a gate has flushed the target and writes back what lanegate keeps there; it goes on by itself';
+      return { ...target, waiting: this.#outages.begin('identity', 'GATE', hint, nowMs) };
     }
     const hint = `the target knows nothing of pipeline "${this.#options.name}", but the queue does: was it emptied, or is --target another server?`;
     return { ...target, waiting: this.#outages.begin('identity', 'NO_IDENTITY', hint, nowMs) };

@@ -10,6 +10,7 @@ import { safeMessage } from '../runtime/log.ts';
 import { defaultFrom, type Source } from '../sources/source.ts';
 import { ControlKeys, parseIdentity, parseMark } from '../target/control.ts';
 import type { FencedSession } from '../target/session.ts';
+import { guaranteeOf, type TargetTraits } from '../target/traits.ts';
 import { ReplyError } from '../wire/replies.ts';
 import { connectionHint } from './connection-hint.ts';
 import { rightsFinding } from './target-rights.ts';
@@ -32,6 +33,7 @@ export interface PreflightOptions {
   readonly target: FencedSession;
   readonly source: Source | undefined;
   readonly start: Pick<IngestOptions, 'from' | 'lanes' | 'targetData'>;
+  readonly acceptWeakerGuarantee: boolean;
 }
 
 /** Every check, in the order in which people read them. Throws only when a connection is lost. */
@@ -48,6 +50,7 @@ export async function preflight(options: PreflightOptions): Promise<Finding[]> {
     await rightsFinding(target),
     await databasesFinding(target),
     ...(await importFindings(target, source)),
+    ...traitFindings(target.traits, target.db, options.acceptWeakerGuarantee, targetInfo),
     ...seen.findings,
     ...sameServerFindings({
       queue: queueInfo?.get('run_id'),
@@ -189,6 +192,53 @@ async function transactionFinding(target: FencedSession, name: string): Promise<
       hint,
     };
   }
+}
+
+/** What a target that is no Redis does otherwise, and what that costs. */
+export function traitFindings(
+  traits: TargetTraits,
+  db: number,
+  acceptWeakerGuarantee: boolean,
+  info: ReadonlyMap<string, string>,
+): Finding[] {
+  if (traits.pika === undefined) return [];
+  const findings: Finding[] = [];
+  const add = (level: Finding['level'], text: string, hint = '') =>
+    findings.push({ level, what: 'target', text, hint });
+  add(
+    'ok',
+    `the target is a Pika (it says ${traits.pika}); it lacks ${traits.lacks.size} of the commands that change keys`,
+  );
+  if (traits.fence !== 'whole') {
+    const text = `what is applied here is applied ${guaranteeOf(traits)}`;
+    if (acceptWeakerGuarantee) add('warning', text, 'accepted by --accept-weaker-guarantee');
+    else
+      add(
+        'error',
+        `${text}: its WATCH does not hold as that of Redis does`,
+        'to accept that: --accept-weaker-guarantee',
+      );
+  }
+  if (traits.oneDatabase)
+    add('ok', `only database ${db} is written: SELECT inside MULTI does not do there what it says`);
+  if (traits.deadlines !== 'SET')
+    add(
+      'ok',
+      `deadlines are set by ${traits.deadlines}${traits.deadlines === 'EXPIREAT' ? ', in whole seconds' : ''}`,
+    );
+  if (traits.cached)
+    add(
+      'warning',
+      'the read cache of the target is on (cache-model), which lanegate was not tested with',
+      'CONFIG SET cache-model 0',
+    );
+  if (Number(info.get('connected_slaves') ?? 0) > 0)
+    add(
+      'warning',
+      'the target has slaves, and a FLUSHDB inside MULTI is not in the log that they follow',
+      'detach them, and let them copy the target anew at the end',
+    );
+  return findings;
 }
 
 async function databasesFinding(target: FencedSession): Promise<Finding> {

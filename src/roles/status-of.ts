@@ -37,6 +37,7 @@ export interface QueueFacts {
   readonly counters: Readonly<Record<string, number>>;
   /** Queues that BullMQ holds back. */
   readonly paused: ReadonlySet<string>;
+  readonly guarantee: string | null;
 }
 
 export interface Facts {
@@ -63,6 +64,7 @@ const NOTHING: QueueFacts = {
   workers: [],
   counters: {},
   paused: new Set(),
+  guarantee: null,
 };
 
 export function statusOf(facts: Facts): PipelineStatus {
@@ -86,7 +88,10 @@ export function statusOf(facts: Facts): PipelineStatus {
       snapshot: holder?.ingest?.snapshot ?? null,
     },
     queue: { waiting: queueWaiting },
-    target: { waiting: earliest([target.waiting, waitAt('target'), waitAt('gate')]) },
+    target: {
+      waiting: earliest([target.waiting, waitAt('target'), waitAt('gate')]),
+      guarantee: queue.guarantee,
+    },
     ingest: {
       holder: holder?.id ?? null,
       epoch: snapshot?.epoch ?? 0,

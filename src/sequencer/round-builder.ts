@@ -13,13 +13,15 @@ import { BufferPool } from './buffer-pool.ts';
 import type { CommandList, Origin } from './command-list.ts';
 import { LaneUnion } from './lane-set.ts';
 import { Segment } from './segment.ts';
-import type { Unit } from './unit.ts';
+import { Unit } from './unit.ts';
 
 export interface RoundLimits {
   /** A segment's commands, bytes. A single unit may be larger. */
   readonly segmentBytesMax: number;
   /** Commands between two crossing ones of a segment. */
   readonly segmentGapMax: number;
+  /** A FLUSHDB or FLUSHALL is a gate of its own: the target cannot run it beside other commands. */
+  readonly flushAlone?: boolean | undefined;
 }
 
 const NOTHING = Buffer.alloc(0);
@@ -104,6 +106,14 @@ export class RoundBuilder {
   }
 
   #addCrossing(unit: Unit): void {
+    if (this.#limits.flushAlone === true && unit.flushes.length > 0) {
+      this.#closeSegment();
+      for (const piece of piecesOf(unit)) {
+        this.#segment.join(piece);
+        this.#closeSegment();
+      }
+      return;
+    }
     if (this.#segment.bytes + unit.bytes > this.#limits.segmentBytesMax) this.#closeSegment();
     this.#segment.join(unit);
   }
@@ -223,5 +233,28 @@ export class RoundBuilder {
       commands: batch.takeCommands(),
     });
     this.#tails[lane] = last;
+  }
+}
+
+/**
+ * A unit cut at its flushes: a gate each, over the lanes of the whole, so that every command is judged by the same lanes
+ * however the unit was cut. The last piece has the unit's seq.
+ */
+function* piecesOf(unit: Unit): Generator<Unit, void> {
+  const { commands, flushes } = unit;
+  const ends = [...new Set([...flushes.flatMap((at) => [at, at + 1]), commands.count])].filter(
+    (at) => at > 0,
+  );
+  let from = 0;
+  for (const end of ends.sort((a, b) => a - b)) {
+    const piece = new Unit();
+    const erases = flushes.includes(from);
+    piece.begin(from === 0 ? unit.first : commands.seq(from), unit.title);
+    for (let at = from; at < end; at++)
+      piece.add(commands.origin(at), commands.start(at), commands.end(at), commands.seq(at), unit.lanes);
+    piece.seq = end === commands.count ? unit.seq : commands.seq(end - 1);
+    piece.erases = erases;
+    yield piece;
+    from = end;
   }
 }

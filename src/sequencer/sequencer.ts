@@ -6,20 +6,22 @@
 // commands the same numbers, and what is applied is recognised by number alone.
 // No round, item or segment cuts a MULTI ... EXEC.
 
-import { equalsUpper, upperText } from '../binlog/ascii.ts';
+import { upperText } from '../binlog/ascii.ts';
 import type { AllVerdict, Classifier, ContextVerdict, KeyedVerdict } from '../binlog/classify.ts';
 import type { CommandTable } from '../binlog/command-table.ts';
 import { laneOf, slotOf } from '../binlog/lane-map.ts';
 import { formatKey } from '../binlog/quoting.ts';
-import { encodeCommand, RespError, RespScanner } from '../binlog/resp.ts';
+import { encodeCommand, RespScanner } from '../binlog/resp.ts';
+import { type Respelled, respell, type Spelling } from '../binlog/respell.ts';
 import { type RewriteRules, rewriteFor } from '../binlog/rewrite.ts';
 import { type Splittable, splitByLane } from '../binlog/split.ts';
 import type { Round } from '../journal/journal.ts';
 import type { Entry } from '../sources/source.ts';
 import type { Origin } from './command-list.ts';
 import { type Lanes, unionOf } from './lane-set.ts';
+import { malformation } from './malformation.ts';
 import { RoundBuilder, type RoundLimits } from './round-builder.ts';
-import { type Poison, Unit } from './unit.ts';
+import { type Letter, type Poison, Unit } from './unit.ts';
 
 export interface SequencerOptions {
   readonly table: CommandTable;
@@ -31,6 +33,10 @@ export interface SequencerOptions {
   readonly tails: readonly number[];
   /** Databases of the target. */
   readonly databases: number;
+  /** The only one of them that can be written in one transaction with the checkpoints; undefined: all can. */
+  readonly onlyDb?: number | undefined;
+  /** What the target has to be told in other words. */
+  readonly spelling?: Spelling | undefined;
   readonly limits: RoundLimits & { readonly roundBytesMax: number; readonly transactionBytesMax: number };
   readonly positionInside: (entry: Entry, taken: number) => string;
   /** What to do with a command that cannot be taken: stop in front of it, or leave it out with a record. */
@@ -48,16 +54,6 @@ export type SequencerStep =
     }
   | { readonly kind: 'poison'; readonly poison: Poison; readonly position: string };
 
-interface Letter {
-  readonly seq: number;
-  readonly record: string;
-  readonly bytes: Buffer;
-}
-
-const MULTI = Buffer.from('MULTI');
-const EXEC = Buffer.from('EXEC');
-const DISCARD = Buffer.from('DISCARD');
-
 type RoutedVerdict = KeyedVerdict | AllVerdict;
 
 class Stop extends Error {
@@ -73,6 +69,7 @@ export class Sequencer {
   readonly #lanes: number;
   readonly #builder: RoundBuilder;
   readonly #scanner = new RespScanner();
+  readonly #respelling = new RespScanner();
   #seq: number;
   #headOfRound: number;
   /** The entry under the scanner, and the database that holds in it. */
@@ -182,7 +179,7 @@ export class Sequencer {
     const spec = table.lookup(buffer, argStart[0] as number, argEnd[0] as number);
     if (
       spec !== undefined &&
-      this.#origin.db < this.#options.databases &&
+      this.#isServed(this.#origin.db) &&
       classifier.passesPlain(spec, this.#scanner)
     ) {
       const lane = laneOf(slotOf(buffer, argStart[1] as number, argEnd[1] as number), this.#lanes);
@@ -200,9 +197,7 @@ export class Sequencer {
   #routed(verdict: RoutedVerdict): void {
     const outside = this.#databaseOutside(verdict);
     if (outside !== undefined) {
-      const { databases } = this.#options;
-      const reason = `database ${outside} does not exist at the target, which has ${databases}`;
-      this.#refuseCommand('DB_OUT_OF_RANGE', reason);
+      this.#refuseCommand('DB_OUT_OF_RANGE', this.#whyOutside(outside));
       return;
     }
     const lanes = verdict.kind === 'all' ? 'all' : this.#lanesOf(verdict.keys);
@@ -211,7 +206,13 @@ export class Sequencer {
       this.#addSplit(split);
       return;
     }
-    const origin = this.#rewritten(verdict);
+    const respelled = this.#respelled(verdict);
+    if (respelled?.kind === 'refused') this.#refuseCommand('NOT_AT_TARGET', respelled.reason);
+    else if (respelled) this.#addRespelled(verdict, respelled.commands, lanes);
+    else this.#addAs(verdict, this.#rewritten(verdict), lanes);
+  }
+
+  #addAs(verdict: RoutedVerdict, origin: Origin, lanes: Lanes): void {
     const start = origin === this.#origin ? this.#scanner.start : 0;
     const end = origin === this.#origin ? this.#scanner.end : origin.buffer.length;
     if (!this.#inTransaction && typeof lanes === 'number') {
@@ -228,15 +229,52 @@ export class Sequencer {
     if (verdict.kind === 'all') {
       // A script may flush as well: then, too, the control keys are written again.
       if (verdict.erases !== 'nothing' || verdict.reason === 'script') unit.erases = true;
+      if (verdict.reason === 'erases') unit.flushes.push(unit.commands.count - 1);
       if (verdict.erases === 'swap') unit.swapped = [...unit.swapped, ...verdict.databases];
     }
     if (!this.#inTransaction) this.#builder.addUnit(unit);
   }
 
   #databaseOutside(verdict: RoutedVerdict): number | undefined {
-    const { databases } = this.#options;
-    if (this.#origin.db >= databases) return this.#origin.db;
-    return verdict.databases.find((db) => db >= databases);
+    if (!this.#isServed(this.#origin.db)) return this.#origin.db;
+    return verdict.databases.find((db) => !this.#isServed(db));
+  }
+
+  #isServed(db: number): boolean {
+    const { databases, onlyDb } = this.#options;
+    return db < databases && (onlyDb === undefined || db === onlyDb);
+  }
+
+  #whyOutside(db: number): string {
+    const { databases, onlyDb } = this.#options;
+    if (db >= databases) return `database ${db} does not exist at the target, which has ${databases}`;
+    return `database ${db} cannot be written in one transaction with the checkpoints, which are in database ${onlyDb} of the target`;
+  }
+
+  #respelled(verdict: RoutedVerdict): Respelled | undefined {
+    const { spelling } = this.#options;
+    if (spelling === undefined || verdict.kind === 'all') return undefined;
+    const origin = this.#rewritten(verdict);
+    this.#respelling.reset(
+      origin === this.#origin
+        ? this.#origin.buffer.subarray(this.#scanner.start, this.#scanner.end)
+        : origin.buffer,
+    );
+    this.#respelling.next();
+    return respell(upperText(this.#respelling.arg(0)), this.#respelling.args(), spelling);
+  }
+
+  /** One command of the log, as several that stay together under its seq. */
+  #addRespelled(verdict: RoutedVerdict, commands: readonly (readonly Buffer[])[], lanes: Lanes): void {
+    const unit = this.#unit;
+    if (!this.#inTransaction) unit.begin(this.#seq, verdict.spec.name);
+    for (const args of commands) {
+      const buffer = encodeCommand(args);
+      const origin = { ...this.#origin, buffer };
+      if (!this.#inTransaction) unit.add(origin, 0, buffer.length, this.#seq, lanes);
+      else if (!this.#addToTransaction(origin, 0, buffer.length, lanes)) return;
+    }
+    if (!this.#inTransaction) this.#builder.addUnit(unit);
   }
 
   /** The origin of the command under the scanner: the entry, or a buffer of its own if it is rewritten. */
@@ -355,31 +393,4 @@ export class Sequencer {
     if (this.#inTransaction) this.#letters.push(letter);
     else this.#builder.deadLetter(letter.seq, letter.record, letter.bytes);
   }
-}
-
-/** Why `resp` is not a list of whole commands with every MULTI closed; undefined if it is. */
-function malformation(resp: Buffer, scanner: RespScanner): string | undefined {
-  if (resp.length === 0) return 'the entry holds no command';
-  scanner.reset(resp);
-  let open = false;
-  try {
-    while (scanner.next()) {
-      if (scanner.argc !== 1) continue;
-      if (isWord(scanner, MULTI)) {
-        if (open) return `a MULTI inside a MULTI at byte ${scanner.start}`;
-        open = true;
-      } else if (isWord(scanner, EXEC) || isWord(scanner, DISCARD)) {
-        if (!open) return `${upperText(scanner.arg(0))} without MULTI at byte ${scanner.start}`;
-        open = false;
-      }
-    }
-  } catch (error) {
-    if (error instanceof RespError) return error.message;
-    throw error;
-  }
-  return open ? 'a MULTI that the entry does not close' : undefined;
-}
-
-function isWord({ buffer, argStart, argEnd }: RespScanner, word: Buffer): boolean {
-  return equalsUpper(buffer, argStart[0] as number, argEnd[0] as number, word);
 }

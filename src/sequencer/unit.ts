@@ -14,6 +14,8 @@ export class Unit {
   title = '';
   erases = false;
   swapped: readonly number[] = [];
+  /** Places of FLUSHDB and FLUSHALL among its commands. */
+  readonly flushes: number[] = [];
   #lanes: Lanes | undefined;
 
   begin(first: number, title: string): void {
@@ -24,6 +26,7 @@ export class Unit {
     this.title = title;
     this.erases = false;
     this.swapped = [];
+    this.flushes.length = 0;
     this.#lanes = undefined;
   }
 
@@ -49,5 +52,12 @@ export interface Poison {
   /** Of the entry that holds it. */
   readonly position: string;
   /** The raw bytes, for the dead letter. */
+  readonly bytes: Buffer;
+}
+
+/** A command that was left out. */
+export interface Letter {
+  readonly seq: number;
+  readonly record: string;
   readonly bytes: Buffer;
 }

@@ -50,11 +50,14 @@ export class ControlKeys {
   readonly prefix: string;
   readonly identity: string;
   readonly mark: string;
+  /** Stands while a FLUSHDB that must be alone is about to run, and is gone once it has (protocol/flush-gate.ts). */
+  readonly sentinel: string;
 
   constructor(name: string) {
     this.prefix = `${RESERVED_PREFIX}${name}:`;
     this.identity = `${this.prefix}identity`;
     this.mark = `${this.prefix}mark`;
+    this.sentinel = `${this.prefix}flush`;
   }
 
   checkpoint(lane: number): string {

@@ -1,6 +1,7 @@
 import type { RestoreRules } from '../rdb/rdb-log.ts';
 import type { Endpoint } from '../runtime/endpoint.ts';
 import { Connection } from '../wire/connection.ts';
+import { ReplyError } from '../wire/replies.ts';
 
 const TIMEOUTS = { connectTimeoutMs: 5_000, replyTimeoutMs: 10_000 };
 const BULK_BYTES_DEFAULT = 512 * 1024 * 1024;
@@ -29,7 +30,9 @@ export async function restoreRulesOf(target: Endpoint): Promise<RestoreRules> {
       ['COMMAND', 'INFO', 'RESTORE'],
     ]);
     const bulkBytesMax = Array.isArray(limit) ? Number(limit[1] ?? BULK_BYTES_DEFAULT) : BULK_BYTES_DEFAULT;
-    if (Array.isArray(restore) && restore[0] === null) return { rdbVersion: 0, bulkBytesMax };
+    // A Pika knows neither.
+    const lacking = restore instanceof ReplyError && /^pika_version:/m.test(String(info));
+    if (lacking || (Array.isArray(restore) && restore[0] === null)) return { rdbVersion: 0, bulkBytesMax };
     if (Buffer.isBuffer(functions) && functions.length >= FOOTER_BYTES)
       return { rdbVersion: functions.readUInt16LE(functions.length - FOOTER_BYTES), bulkBytesMax };
     return { rdbVersion: rdbVersionOf(String(info)), bulkBytesMax };

@@ -12,12 +12,15 @@ import type { Endpoint } from '../runtime/endpoint.ts';
 import { selectCommand } from '../sequencer/batch-builder.ts';
 import { Connection } from '../wire/connection.ts';
 import { type BatchOutcome, ReplyError } from '../wire/replies.ts';
+import { echoOf, REDIS_TRAITS, type TargetTraits } from './traits.ts';
 
 export interface SessionOptions {
   readonly name: string;
   readonly connectTimeoutMs: number;
   readonly replyTimeoutMs: number;
   readonly signal?: AbortSignal | undefined;
+  /** A Redis without it. */
+  readonly traits?: (() => TargetTraits) | undefined;
 }
 
 /** What the watched keys held when MULTI was accepted; null for a missing key. */
@@ -32,17 +35,20 @@ export type ImportMode = 'on' | 'off' | 'unknown';
 export class FencedSession {
   readonly #connection: Connection;
   readonly #db: number;
+  readonly #traits: () => TargetTraits;
   #state: 'clean' | 'fenced' = 'clean';
   #importMode: ImportMode = 'unknown';
 
-  private constructor(connection: Connection, db: number) {
+  private constructor(connection: Connection, db: number, traits: () => TargetTraits) {
     this.#connection = connection;
     this.#db = db;
+    this.#traits = traits;
   }
 
   /** @throws what Connection.open throws */
   static async open(endpoint: Endpoint, options: SessionOptions): Promise<FencedSession> {
-    return new FencedSession(await Connection.open(endpoint, options), endpoint.db);
+    const traits = options.traits ?? (() => REDIS_TRAITS);
+    return new FencedSession(await Connection.open(endpoint, options), endpoint.db, traits);
   }
 
   get closed(): boolean {
@@ -65,6 +71,10 @@ export class FencedSession {
     if (!(reply instanceof ReplyError)) this.#importMode = 'on';
     else this.#importMode = /not in import mode/i.test(reply.message) ? 'off' : 'unknown';
     return this.#importMode;
+  }
+
+  get traits(): TargetTraits {
+    return this.#traits();
   }
 
   /** Plain read outside of any fence. */
@@ -122,6 +132,10 @@ export class FencedSession {
     }
     for (const [key, value] of sets) parts.push(encodeCommand(['SET', key, value]));
     count += sets.length;
+    if (this.traits.echo) {
+      for (const [key] of sets) parts.push(encodeCommand(echoOf(key)));
+      count += sets.length;
+    }
     const execution = this.#connection.execBatch(parts, count, { timeoutMs: options.timeoutMs });
     this.#state = 'clean';
     const next = options.next ? this.fence(options.next) : undefined;

@@ -1,5 +1,6 @@
+import { join } from 'node:path';
 import { expect, test } from 'vitest';
-import { lanegate } from '../support/cli.ts';
+import { lanegate, spawnLanegate } from '../support/cli.ts';
 import { until } from '../support/faults.ts';
 import { Live } from '../support/live.ts';
 import type { RedisServer } from '../support/redis-server.ts';
@@ -265,6 +266,23 @@ test('--remove-keys waits until no worker runs', async () => {
   expect(stdout).toContain('are removed from the target');
   expect(await live.target.client().keys('lanegate:*')).toEqual([]);
   expect(await live.target.client().dbsize()).toBe(10);
+});
+
+test('the embedded queue of a run serves as well, and is not missed when the run ends', async () => {
+  await using live = await Live.start();
+  await fill(live.source, 10);
+  const ends = ['--name', live.name, '--source', live.source.url, '--target', live.target.url];
+  const urls = [...ends, '--data-dir', join(live.dir, 'run')];
+  await using run = spawnLanegate(['run', ...urls, '--board-port', '0'], { cwd: live.dir });
+  await live.caughtUp();
+  const args = ['finish', ...urls, '--freeze', '--verify', '--remove-keys', '--yes'];
+  await using finish = spawnLanegate(args, { cwd: live.dir });
+  await finish.waitForLine(/stop the workers now/);
+  run.signal('SIGTERM');
+  const { code, stderr } = await finish.exit();
+  expect(code, stderr).toBe(0);
+  expect(await deadlines(live.target)).toEqual(await deadlines(live.source));
+  expect(await live.target.client().keys('lanegate:*')).toEqual([]);
 });
 
 test('a hundred thousand keys need no more memory than a few', async () => {

@@ -35,7 +35,7 @@ export function pipelineStatus(changes: Partial<PipelineStatus> = {}): PipelineS
     state: 'running',
     source: { kind: 'redis-stream', position: '1712-4', connected: true, waiting: null, snapshot: null },
     queue: { waiting: null },
-    target: { waiting: null },
+    target: { waiting: null, guarantee: null },
     ingest: {
       holder: 'worker-1',
       epoch: 3,

@@ -33,6 +33,8 @@ export interface WorkloadOptions {
   readonly transactions?: number;
   readonly databases?: number;
   readonly keys?: number;
+  /** Names of commands that the target has not. */
+  readonly without?: ReadonlySet<string>;
 }
 
 /** Runs a workload on the oracle and returns the log of it, cut into entries of random size. */
@@ -71,6 +73,9 @@ export async function logWorkload(oracle: Redis, options: WorkloadOptions): Prom
     () => ['BITOP', 'XOR', key('b'), key('b'), key('b')],
     () => ['MSETNX', `u:${unique++}`, '1', `u:${unique++}`, '2'],
   ];
+  const there = options.without
+    ? crossing.filter((make) => !options.without?.has(make()[0] as string))
+    : crossing;
   const databases = options.databases ?? 3;
   const global: (() => Command)[] = [
     () => ['FLUSHDB'],
@@ -98,7 +103,7 @@ export async function logWorkload(oracle: Redis, options: WorkloadOptions): Prom
     const transactionShare = crossingShare + (options.transactions ?? 30);
     let group: Command[];
     if (share < globalShare) group = [pick(databases > 2 ? global : global.slice(0, 2))()];
-    else if (share < crossingShare) group = [pick(crossing)()];
+    else if (share < crossingShare) group = [pick(there)()];
     else if (share < transactionShare) {
       const inner = Array.from({ length: 2 + Math.floor(next() * 4) }, () => pick(inTransaction)());
       group = [['MULTI'], ...inner, ['EXEC']];

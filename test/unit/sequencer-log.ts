@@ -31,14 +31,18 @@ export function entry(at: number, lines: readonly string[], more: Partial<Entry>
   return { position: String(at), resp, skip: 0, db: 0, timeMs: 1_000, malformed: undefined, ...more };
 }
 
-export function sequencer(options: Partial<SequencerOptions> & { splitMultiKey?: boolean } = {}): Sequencer {
-  const { splitMultiKey = true, limits, ...rest } = options;
+export function sequencer(
+  options: Partial<SequencerOptions> & { splitMultiKey?: boolean; lacks?: ReadonlySet<string> } = {},
+): Sequencer {
+  const { splitMultiKey = true, lacks = new Set<string>(), limits, ...rest } = options;
   const classifier = new Classifier({
     table,
     splitMultiKey,
     publish: false,
     scriptKeys: 'all',
     reservedPrefix: 'lanegate:',
+    lacks,
+    respells: options.spelling !== undefined,
   });
   const defaults = {
     roundBytesMax: 1e6,

@@ -61,6 +61,7 @@ function facts(queue: Partial<QueueFacts>, source: Partial<Facts['source']> = {}
     workers: [worker],
     counters: {},
     paused: new Set<string>(),
+    guarantee: null,
   };
   return {
     name: 'default',

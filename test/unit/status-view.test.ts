@@ -67,7 +67,10 @@ describe('the status view', () => {
 
   test('says of what waits since when, why and what helps', () => {
     const waiting = { sinceMs: TIME - 125_000, code: 'NOAUTH', hint: 'give --target a password' };
-    const text = renderStatus(pipelineStatus({ state: 'waiting', target: { waiting } }), PLAIN);
+    const text = renderStatus(
+      pipelineStatus({ state: 'waiting', target: { waiting, guarantee: null } }),
+      PLAIN,
+    );
     expect(text).toContain('waiting for 2 min 5 s: the target, NOAUTH\n  give --target a password\n');
   });
 
