@@ -1,4 +1,3 @@
-import { join } from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
 import { Redis } from 'ioredis';
 import { expect, test } from 'vitest';
@@ -290,15 +289,14 @@ test('a copy whose log is lost is made anew in another generation', async () => 
   await using scene = await Scene.start();
   const { pipeline } = scene;
   await scene.populate(3_000);
-  const elsewhere = (machine: string) => ['--data-dir', join(pipeline.dir, machine)];
   const traffic = load(scene, { flushes: false, clients: 2 });
-  pipeline.worker({ args: elsewhere('a') });
+  pipeline.worker({ machine: 'a' });
   await scene.copies();
   await pipeline.workers.at(-1)?.kill();
   expect(await scene.isCopied()).toBe(false);
   // What only the first copy has seen.
   await scene.data.client().del('string:0', 'string:1', 'hash:1');
-  pipeline.worker({ args: elsewhere('b') });
+  pipeline.worker({ machine: 'b' });
   await until('it is copied', () => scene.isCopied(), 60_000);
   await traffic.stop();
   await scene.caughtUp();

@@ -78,14 +78,18 @@ export class Pipeline implements AsyncDisposable {
     ];
   }
 
-  /** A worker process. `failpoint` as in LANEGATE_FAILPOINT. */
-  worker(options: { failpoint?: string; lanes?: number; args?: readonly string[] } = {}): WorkerChild {
+  /** A worker process. `failpoint` as in LANEGATE_FAILPOINT; `machine`: whose disk it has. */
+  worker(
+    options: { failpoint?: string; lanes?: number; machine?: string; args?: readonly string[] } = {},
+  ): WorkerChild {
     const wanted = options.lanes ?? this.#options.lanes;
     const lanes = wanted === undefined ? [] : ['--lanes', String(wanted)];
     const child = new WorkerChild(
       [
         'worker',
         ...this.urls,
+        '--data-dir',
+        join(this.dir, options.machine ?? 'machine'),
         ...lanes,
         '--lock-ms',
         '2000',
