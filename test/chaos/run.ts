@@ -31,7 +31,7 @@ export interface ChaosOptions {
   readonly lanes: number;
   readonly controlMs: number;
   readonly roundMs: number;
-  /** Rounds with faults begin until then. */
+  /** Rounds with faults begin until then; one in any case. */
   readonly totalMs: number;
   /** Only these; all without it. */
   readonly only?: readonly string[] | undefined;
@@ -104,8 +104,8 @@ class Chaos {
     scene.crew.topUp();
     await this.#round(controlMs, []);
     this.#problems.push(...guards.restless());
-    while (this.#problems.length === 0 && performance.now() - beganMs < totalMs)
-      await this.#round(roundMs, this.#hands);
+    const goesOn = () => this.#rounds === 1 || performance.now() - beganMs < totalMs;
+    while (this.#problems.length === 0 && goesOn()) await this.#round(roundMs, this.#hands);
     this.#problems.push(...guards.problems(this.#hits));
     return this.#report((performance.now() - beganMs) / 1_000);
   }

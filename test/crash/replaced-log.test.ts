@@ -35,7 +35,7 @@ class Live implements AsyncDisposable {
 
   worker(roles: string, failpoint?: string): WorkerChild {
     const { pipeline } = this;
-    const args = ['--data-dir', pipeline.dir, '--roles', roles];
+    const args = ['--roles', roles];
     return pipeline.worker(failpoint === undefined ? { args } : { args, failpoint });
   }
 
