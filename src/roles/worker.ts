@@ -47,7 +47,7 @@ export interface WorkerOptions {
   readonly log: Logger;
 }
 
-const DRAIN_DELAY_S = 0.5;
+const DRAIN_DELAY_S = 1;
 const REGISTRATION_MS = 1_000;
 
 /** Runs until `stop`. Constructing connects; `start` returns when the workers are attached. */
