@@ -5,7 +5,7 @@ import { fileURLToPath } from 'node:url';
 import { modifiedMs, newestSourceMs, STAMP } from './freshness.js';
 
 const root = dirname(dirname(fileURLToPath(import.meta.url)));
-const main = new URL('../dist/src/main.js', import.meta.url);
+const main = new URL('../dist/cli/main.js', import.meta.url);
 
 if (!existsSync(fileURLToPath(main))) {
   process.stderr.write('lanegate: dist is missing\n  npm ci && npm run build\n');

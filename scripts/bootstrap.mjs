@@ -19,7 +19,7 @@ export async function bootstrap() {
     );
   }
   const { build } = await import('./build.mjs');
-  if (build() !== 0) fail('the build failed');
+  if ((await build()) !== 0) fail('the build failed');
 }
 
 function requireNode() {

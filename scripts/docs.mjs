@@ -6,7 +6,7 @@ const BEGIN = '<!-- options:begin, written by `npm run docs` -->\n';
 const END = '<!-- options:end -->';
 const readme = new URL('../README.md', import.meta.url);
 
-if (build() !== 0) process.exit(1);
+if ((await build()) !== 0) process.exit(1);
 const { optionsTable } = await import('../dist/src/config-help.js');
 const text = existsSync(readme) ? readFileSync(readme, 'utf8') : '';
 const [begin, end] = [text.indexOf(BEGIN), text.indexOf(END)];

@@ -8,7 +8,7 @@ import { random } from './workload.ts';
 // functions, groups of streams, expiry. Nobody knows the result; a real replica of the same source does.
 
 const BATCH = 30;
-const PAUSE_MS = 8;
+const PAUSE_MS = 30;
 const DATABASES = 4;
 
 export interface TrafficOptions {
