@@ -14,7 +14,10 @@ export default defineConfig({
     projects: [
       // Pure: they may share a process, which saves its start and imports for each file.
       { extends: true, test: { name: 'pure', include: PURE, isolate: false } },
-      { extends: true, test: { name: 'real', include: ['test/**/*.test.ts'], exclude: PURE, isolate: false } },
+      {
+        extends: true,
+        test: { name: 'real', include: ['test/**/*.test.ts'], exclude: PURE, isolate: false },
+      },
     ],
     coverage: { include: ['src/**', 'queues/**', 'processors/**'], reporter: ['text-summary', 'html'] },
   },

@@ -11,7 +11,16 @@ const root = dirname(dirname(fileURLToPath(import.meta.url)));
 
 const BUNDLE = join(root, 'dist/cli');
 /** Loaded late or fast by themselves, or looking for their own files. */
-const NOT_BUNDLED = ['@bull-board/*', 'fastify', 'pino', 'pino-pretty', 'prom-client', 'protobufjs', 'yaml', 'zod'];
+const NOT_BUNDLED = [
+  '@bull-board/*',
+  'fastify',
+  'pino',
+  'pino-pretty',
+  'prom-client',
+  'protobufjs',
+  'yaml',
+  'zod',
+];
 
 /** Returns the exit code. */
 export async function build() {
