@@ -108,6 +108,9 @@ class Scene implements AsyncDisposable {
   }
 }
 
+/** Between two commands of a client. */
+const PAUSE_MS = 4;
+
 interface Load {
   /** Commands that were run. */
   readonly count: () => number;
@@ -147,6 +150,7 @@ function load(scene: Scene, { db = 0, keys = 40, flushes = true, clients = 6 } =
       });
       count++;
       if (flushes && count % 900 === 899) await client.call('FLUSHDB');
+      await delay(PAUSE_MS);
     }
   };
   const writers = Array.from({ length: clients }, write);
@@ -266,6 +270,7 @@ test('keys larger than a page come in pieces, also while they are written to', a
     while (!isOver) {
       await client.call(name, ...args);
       count++;
+      await delay(PAUSE_MS);
     }
   });
   pipeline.worker();
