@@ -6,12 +6,19 @@ import { CHAOS_STEPS, ENTRIES_MAX } from './world.ts';
 // The protocol of design.md 6 to 8 under a scheduler that kills, delays and overtakes at every step: the real sequencer,
 // planner, low-water mark and item format, with everything around them in memory. A failing history is made smaller, and its end shown.
 //
-//   LANEGATE_SEEDS=10000      how many seeds (default 300)
+//   LANEGATE_SEEDS=10000      how many seeds (default 150)
 //   LANEGATE_SEED=1234        that one alone
 
-const SEEDS = Number(process.env.LANEGATE_SEEDS ?? 300);
+const SEEDS = Number(process.env.LANEGATE_SEEDS ?? 150);
 const ONLY = process.env.LANEGATE_SEED;
 const SEEDS_FOR_A_MUTANT_MAX = 5_000;
+/** Where a history that shows it is rare, the search begins near one that is known. */
+const SEARCH_FROM: Partial<Record<Mutant, number>> = {
+  'missing-is-zero': 170,
+  'mark-ignores-gaps': 580,
+  'stop-without-role': 360,
+  'replace-without-fence': 650,
+};
 
 function reported(failure: Failure | undefined): string | undefined {
   if (!failure) return undefined;
@@ -83,7 +90,8 @@ describe('the simulation would notice', () => {
   });
 
   test.each(mutants)('%s: %s', { timeout: 180_000 }, (mutant, _what, invariant, faults) => {
-    const failed = firstFailure(1, SEEDS_FOR_A_MUTANT_MAX, { mutant, faults: faults && new Set(faults) });
+    const options = { mutant, faults: faults && new Set(faults) };
+    const failed = firstFailure(SEARCH_FROM[mutant] ?? 1, SEEDS_FOR_A_MUTANT_MAX, options);
     expect(failed?.message).toMatch(invariant);
   });
 });
