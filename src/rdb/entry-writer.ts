@@ -20,6 +20,8 @@ export interface Restored {
   readonly version: number;
 }
 
+/** With the count of its arguments. */
+const SET = Buffer.from('*3\r\n$3\r\nSET\r\n');
 const RESTORE = Buffer.from('$7\r\nRESTORE\r\n');
 const REPLACE = Buffer.from('$7\r\nREPLACE\r\n');
 const ABSTTL = Buffer.from('$6\r\nABSTTL\r\n');
@@ -66,6 +68,18 @@ export class EntryWriter {
     this.#reserve(bytes);
     this.#header(42, args.length);
     for (const arg of args) this.#bulk(arg);
+  }
+
+  set(restored: Restored, value: Buffer, start: number, end: number, bytes: number): void {
+    this.#reserve(bytes);
+    const { keyIn, keyStart, keyEnd } = restored;
+    this.#raw(SET);
+    this.#header(36, keyEnd - keyStart);
+    this.#copy(keyIn, keyStart, keyEnd);
+    this.#crlf();
+    this.#header(36, end - start);
+    this.#copy(value, start, end);
+    this.#crlf();
   }
 
   restore(restored: Restored, value: Buffer, start: number, end: number, bytes: number): void {
@@ -170,6 +184,10 @@ export function restoreBytes(restored: Restored, valueBytes: number): number {
   if (idle !== undefined) bytes += IDLETIME.length + bulkBytes(idle.length);
   if (freq !== undefined) bytes += FREQ.length + bulkBytes(freq.length);
   return bytes;
+}
+
+export function setBytes(keyBytes: number, valueBytes: number): number {
+  return SET.length + bulkBytes(keyBytes) + bulkBytes(valueBytes);
 }
 
 export function commandBytes(args: readonly Buffer[]): number {

@@ -6,7 +6,7 @@
 
 import type { ByteWindow } from './byte-window.ts';
 import type { Crc64 } from './crc64.ts';
-import { commandBytes, EntryWriter, PAYLOAD_EXTRA_BYTES, restoreBytes } from './entry-writer.ts';
+import { commandBytes, EntryWriter, PAYLOAD_EXTRA_BYTES, restoreBytes, setBytes } from './entry-writer.ts';
 import {
   isCounted,
   isValkey,
@@ -328,9 +328,13 @@ export class RecordParser implements Sink {
     const idle = this.#idle;
     const freq = this.#freq;
     const restored = { keyIn, keyStart, keyEnd, type, version, deadline, idle, freq };
-    const bytes = restoreBytes(restored, end - start);
+    // Where nothing else is known of the key, a plain string is the same by SET, without a checksum at either end.
+    const isBare = deadline === undefined && idle === undefined && freq === undefined;
+    const plain = isBare && type === TYPE.string ? this.#reader.plainAt(start) : -1;
+    const bytes = plain < 0 ? restoreBytes(restored, end - start) : setBytes(keyEnd - keyStart, end - plain);
     if (this.#writer.isFullFor(bytes)) this.#cutHere();
-    this.#writer.restore(restored, buffer, start, end, bytes);
+    if (plain < 0) this.#writer.restore(restored, buffer, start, end, bytes);
+    else this.#writer.set(restored, buffer, plain, end, bytes);
     this.#writer.keys++;
     this.keys++;
   }

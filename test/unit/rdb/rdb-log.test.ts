@@ -79,7 +79,7 @@ describe('opcodes beside keys', () => {
       'FUNCTION LOAD REPLACE',
       'RESTORE k 1700000000123 REPLACE ABSTTL IDLETIME 70',
       'RESTORE k2 16000 REPLACE ABSTTL FREQ 200',
-      'RESTORE k3 0 REPLACE',
+      'SET k3 ',
     ]);
     expect(entries.map(({ db, keys }) => [db, keys])).toEqual([
       [0, 0],
@@ -108,8 +108,33 @@ describe('opcodes beside keys', () => {
   });
 });
 
+test('a plain string of which nothing else is known is a SET, also where it arrives in pieces', async () => {
+  const packed = bytes(0xc0, 7);
+  const file = rdb(
+    'REDIS0011',
+    bytes(0, str('plain'), str('v'.repeat(100))),
+    bytes(0, packed, str('under a number')),
+    bytes(0, str('a number'), packed),
+    bytes(0xfc, int64(1_700_000_000_123), 0, str('with a deadline'), str('v')),
+    bytes(0xf9, 3, 0, str('with a frequency'), str('v')),
+  );
+  for (const step of [file.length, 1, 60]) {
+    async function* pieces() {
+      for (let at = 0; at < file.length; at += step) yield file.subarray(at, at + step);
+    }
+    const { entries } = await collect(pieces());
+    expect(commandsOf(entries).map(([name, key]) => `${name} ${key}`)).toEqual([
+      'SET plain',
+      'SET 7',
+      'RESTORE a number',
+      'RESTORE with a deadline',
+      'RESTORE with a frequency',
+    ]);
+  }
+});
+
 describe('the version of a payload', () => {
-  const string = bytes(0, str('k'), str('v'));
+  const string = bytes(0xfc, int64(1_700_000_000_123), 0, str('k'), str('v'));
   const setListpack = bytes(20, str('s'), str(listpack('a', 'b')));
   const redisHash = bytes(25, str('h'), int64(5000), str(listpack('f', 'v', 5000)));
   const valkeyHash = bytes(22, str('h'), 1, str('f'), str('v'), int64(-1));
