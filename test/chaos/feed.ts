@@ -3,36 +3,34 @@ import { Redis } from 'ioredis';
 import { encodeCommands } from '../../src/binlog/resp.ts';
 import { RedisServer } from '../support/redis-server.ts';
 import type { LoggedEntry } from '../support/workload.ts';
+import type { PikaOrigin } from './pika-source.ts';
+import { PikaWorkload } from './pika-workload.ts';
 import type { Scene } from './scene.ts';
 import { ChaosWorkload } from './workload.ts';
 
-// Whoever writes to the source: straight to it, and on after each of its restarts. An entry that may have been appended
-// is appended again under its id, which the stream takes once.
+// Whoever writes to the source: straight to it, and on after each of its restarts.
 
 const PAUSE_MS = 25;
 const AGAIN_MS = 50;
 
+/** Makes the next bit of the load, and returns how many commands that was. */
+interface Writer extends AsyncDisposable {
+  write(): Promise<number>;
+}
+
 export class Feed implements AsyncDisposable {
-  readonly #scene: Scene;
-  readonly #client: Redis;
-  /** Where the source is a stream, a server that is out of every fault's reach says what commands mean. */
-  readonly #model: RedisServer | undefined;
-  readonly #workload: ChaosWorkload;
+  readonly #writer: Writer;
   #running: { readonly stop: AbortController; readonly done: Promise<void> } | undefined;
-  #clock = 0;
   commands = 0;
 
-  private constructor(scene: Scene, model: RedisServer | undefined, seed: number) {
-    this.#scene = scene;
-    this.#model = model;
-    this.#client = new Redis(scene.source.url, { maxRetriesPerRequest: null });
-    this.#client.on('error', () => {});
-    this.#workload = new ChaosWorkload(model?.client() ?? this.#client, seed);
+  private constructor(writer: Writer) {
+    this.#writer = writer;
   }
 
   static async create(scene: Scene, seed: number): Promise<Feed> {
-    const model = scene.options.source === 'redis-stream' ? await RedisServer.start() : undefined;
-    return new Feed(scene, model, seed);
+    if (scene.pika) return new Feed(new PikaWriter(scene.pika, seed));
+    if (scene.options.source === 'redis') return new Feed(new LiveWriter(scene.redis, seed));
+    return new Feed(new StreamWriter(scene.redis, await RedisServer.start(), seed));
   }
 
   start(): void {
@@ -52,17 +50,59 @@ export class Feed implements AsyncDisposable {
 
   async [Symbol.asyncDispose](): Promise<void> {
     await this.stop();
-    this.#client.disconnect();
-    await this.#model?.[Symbol.asyncDispose]();
+    await this.#writer[Symbol.asyncDispose]();
   }
 
   async #run(signal: AbortSignal): Promise<void> {
     while (!signal.aborted) {
-      const entry = await this.#workload.entry();
-      if (entry && this.#scene.options.source === 'redis-stream') await this.#append(entry);
-      this.commands += entry?.commands.length ?? 0;
+      this.commands += await this.#writer.write();
       await delay(PAUSE_MS);
     }
+  }
+}
+
+function clientOf(server: RedisServer): Redis {
+  const client = new Redis(server.url, { maxRetriesPerRequest: null });
+  client.on('error', () => {});
+  return client;
+}
+
+class LiveWriter implements Writer {
+  readonly #client: Redis;
+  readonly #workload: ChaosWorkload;
+
+  constructor(source: RedisServer, seed: number) {
+    this.#client = clientOf(source);
+    this.#workload = new ChaosWorkload(this.#client, seed);
+  }
+
+  async write(): Promise<number> {
+    return (await this.#workload.entry())?.commands.length ?? 0;
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    this.#client.disconnect();
+  }
+}
+
+/** An entry that may have been appended is appended again under its id, which the stream takes once. */
+class StreamWriter implements Writer {
+  readonly #client: Redis;
+  readonly #model: RedisServer;
+  readonly #workload: ChaosWorkload;
+  #clock = 0;
+
+  /** `model`: out of every fault's reach, it says what commands mean. */
+  constructor(source: RedisServer, model: RedisServer, seed: number) {
+    this.#client = clientOf(source);
+    this.#model = model;
+    this.#workload = new ChaosWorkload(model.client(), seed);
+  }
+
+  async write(): Promise<number> {
+    const entry = await this.#workload.entry();
+    if (entry) await this.#append(entry);
+    return entry?.commands.length ?? 0;
   }
 
   async #append({ db, timeMs, commands }: LoggedEntry): Promise<void> {
@@ -79,4 +119,25 @@ export class Feed implements AsyncDisposable {
       }
     }
   }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    this.#client.disconnect();
+    await this.#model[Symbol.asyncDispose]();
+  }
+}
+
+class PikaWriter implements Writer {
+  readonly #origin: PikaOrigin;
+  readonly #workload: PikaWorkload;
+
+  constructor(origin: PikaOrigin, seed: number) {
+    this.#origin = origin;
+    this.#workload = new PikaWorkload(origin, seed);
+  }
+
+  async write(): Promise<number> {
+    return this.#origin.master.isRunning ? this.#workload.write() : 0;
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {}
 }

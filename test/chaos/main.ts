@@ -1,11 +1,10 @@
-// `npm run chaos -- [--seed S] [--minutes M] [--source redis-stream|redis] [--workers N] [--only FAULT,FAULT] [--json]`
+// `npm run chaos -- [--seed S] [--minutes M] [--source redis-stream|redis|pika] [--workers N] [--only FAULT,FAULT] [--json]`
 // Ends with 0 if every promise was kept and every guard fired that had to; the report goes to standard output.
 
 import { parseArgs } from 'node:util';
 import { type ChaosReport, runChaos } from './run.ts';
-import type { SourceKind } from './scene.ts';
+import { SOURCES, type SourceKind } from './scene.ts';
 
-const SOURCES: readonly SourceKind[] = ['redis-stream', 'redis'];
 const CONTROL_MS = 8_000;
 const ROUND_MS = 40_000;
 

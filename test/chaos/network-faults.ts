@@ -40,8 +40,8 @@ function cutsOf(seat: SeatName, source: SourceKind): Cut {
     return { pattern: '\r\nEXEC\r\n', side: 'request', moments: ['before-forward', 'after-forward'] };
   if (seat === 'queue')
     return { pattern: '\r\nevalsha\r\n', side: 'request', moments: ['before-forward', 'after-execution'] };
-  const pattern = source === 'redis' ? '\r\nRPUSH\r\n' : '\r\nresp\r\n';
-  return { pattern, side: 'reply', moments: ['before-forward', 'after-forward'] };
+  const pattern = source === 'redis-stream' ? '\r\nresp\r\n' : '\r\nRPUSH\r\n';
+  return { pattern, side: 'reply', moments: ['before-forward', 'inside', 'after-forward'] };
 }
 
 async function cut(proxy: FaultyProxy): Promise<boolean> {

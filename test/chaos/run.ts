@@ -6,6 +6,7 @@ import type { Fault, Stage } from './fault.ts';
 import { Feed } from './feed.ts';
 import { Guards } from './guards.ts';
 import { HALF_OPEN, networkFaults } from './network-faults.ts';
+import { pikaFaults } from './pika-faults.ts';
 import { processFaults, resumeAll } from './process-faults.ts';
 import { Scene, type SourceKind } from './scene.ts';
 import { serverFaults } from './server-faults.ts';
@@ -91,7 +92,8 @@ class Chaos {
     this.#options = options;
     this.#parts = parts;
     const wanted = ({ name }: Fault) => options.only?.includes(name) ?? true;
-    const others = [...serverFaults(parts.scene), ...networkFaults(parts.scene)];
+    const { scene } = parts;
+    const others = [...serverFaults(scene), ...networkFaults(scene), ...pikaFaults(scene)];
     this.#hands = [processFaults().filter(wanted), others.filter(wanted)]
       .map((faults, at) => new Hand(faults, random(options.seed * 1_000 + at)))
       .filter((hand) => !hand.empty);
@@ -122,7 +124,7 @@ class Chaos {
     await resumeAll(scene);
     const quietMs = await this.#quiet();
     await guards.look();
-    this.#problems.push(...scene.crew.unexpected);
+    this.#problems.push(...scene.crew.unexpected, ...(scene.pika?.complaints ?? []));
     if (quietMs === undefined) return;
     this.#judge(await this.#parts.verifier.verify());
     this.#options.say(

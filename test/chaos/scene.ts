@@ -7,9 +7,11 @@ import { FaultyProxy } from '../support/proxy.ts';
 import { RedisServer } from '../support/redis-server.ts';
 import { Crew } from './crew.ts';
 import { SmallDisk } from './disk.ts';
+import { PIKA_DATABASES, PikaOrigin } from './pika-source.ts';
 
 // Everything that can break, and how it is made whole: source, queue, target and the target's replica, each behind a
-// proxy; the worker processes; and, outside of all faults, a model that says what commands mean.
+// proxy; the worker processes; and, outside of all faults, a model that says what commands mean. A Pika as the source is
+// one of our own (test/support/pika-master.ts).
 
 export const NAME = 'chaos';
 export const PREFIX = `{lanegate-${NAME}}`;
@@ -17,9 +19,16 @@ export const LOCK_MS = 1_500;
 const WATCHDOG_MS = 300;
 const DISK_MEBIBYTES = 192;
 const DURABLE = ['--appendonly', 'yes', '--auto-aof-rewrite-min-size', '24mb'];
+const START: Readonly<Record<SourceKind, readonly string[]>> = {
+  'redis-stream': [],
+  // No deadline of the workload comes near: they are compared as the source has them.
+  redis: ['--expiry-grace-ms', '0'],
+  pika: ['--from', 'beginning'],
+};
 const LINKED = ['--repl-diskless-sync-delay', '0', '--repl-backlog-size', '64mb'];
 
-export type SourceKind = 'redis-stream' | 'redis';
+export const SOURCES = ['redis-stream', 'redis', 'pika'] as const;
+export type SourceKind = (typeof SOURCES)[number];
 export type SeatName = 'source' | 'queue' | 'target';
 
 export interface SceneOptions {
@@ -30,7 +39,7 @@ export interface SceneOptions {
 
 export class Scene implements AsyncDisposable {
   readonly options: SceneOptions;
-  readonly source: RedisServer;
+  readonly source: RedisServer | PikaOrigin;
   readonly queue: RedisServer;
   readonly proxies: Readonly<Record<SeatName, FaultyProxy>>;
   /** Of the queue, the target and its replica; none where this process may not mount. */
@@ -44,16 +53,17 @@ export class Scene implements AsyncDisposable {
   private constructor(
     options: SceneOptions,
     parts: {
-      servers: readonly [RedisServer, RedisServer, RedisServer, RedisServer];
+      source: RedisServer | PikaOrigin;
+      servers: readonly [RedisServer, RedisServer, RedisServer];
       proxies: Record<SeatName, FaultyProxy>;
       replicaLink: FaultyProxy;
       disks: ReadonlyMap<RedisServer, SmallDisk>;
       dir: string;
     },
   ) {
-    const [source, queue, target, replica] = parts.servers;
+    const [queue, target, replica] = parts.servers;
     this.options = options;
-    this.source = source;
+    this.source = parts.source;
     this.queue = queue;
     this.#pair = [target, replica];
     this.proxies = parts.proxies;
@@ -62,9 +72,7 @@ export class Scene implements AsyncDisposable {
     this.dir = parts.dir;
     const tuned = ['--lock-ms', String(LOCK_MS), '--watchdog-ms', String(WATCHDOG_MS)];
     const lanes = ['--lanes', String(options.lanes), '--data-dir', parts.dir];
-    // No deadline of the workload comes near: they are compared as the source has them.
-    const live = options.source === 'redis' ? ['--expiry-grace-ms', '0'] : [];
-    const args = ['worker', ...this.urls, ...lanes, ...tuned, ...live];
+    const args = ['worker', ...this.urls, ...lanes, ...tuned, ...START[options.source]];
     this.crew = new Crew(options.workers, args, parts.dir);
   }
 
@@ -77,18 +85,23 @@ export class Scene implements AsyncDisposable {
       return server;
     };
     const servers = await Promise.all([
-      RedisServer.start({ args: [...DURABLE, ...LINKED] }),
       onDisk('--maxmemory-policy', 'noeviction'),
       onDisk(...LINKED),
       onDisk(...LINKED),
     ]);
-    const [source, queue, target] = await Promise.all(
-      servers.slice(0, 3).map((server) => FaultyProxy.start(server.port)),
-    );
-    const proxies = { source, queue, target } as Record<SeatName, FaultyProxy>;
-    const replicaLink = await FaultyProxy.start(servers[2].port);
+    const [queue, target] = servers;
+    const source =
+      options.source === 'pika'
+        ? await PikaOrigin.start()
+        : await RedisServer.start({ args: [...DURABLE, ...LINKED] });
+    const proxies = {
+      source: await (source instanceof PikaOrigin ? FaultyProxy.startPair : FaultyProxy.start)(source.port),
+      queue: await FaultyProxy.start(queue.port),
+      target: await FaultyProxy.start(target.port),
+    };
+    const replicaLink = await FaultyProxy.start(target.port);
     const dir = mkdtempSync(join(tmpdir(), 'lanegate-chaos-'));
-    const scene = new Scene(options, { servers, proxies, replicaLink, disks, dir });
+    const scene = new Scene(options, { source, servers, proxies, replicaLink, disks, dir });
     await scene.#followPrimary();
     return scene;
   }
@@ -107,11 +120,20 @@ export class Scene implements AsyncDisposable {
     return this.#disks.get(server);
   }
 
+  get pika(): PikaOrigin | undefined {
+    return this.source instanceof PikaOrigin ? this.source : undefined;
+  }
+
+  /** A source that is not a Pika. */
+  get redis(): RedisServer {
+    if (this.source instanceof PikaOrigin) throw new Error('the source is a Pika');
+    return this.source;
+  }
+
   get sourceUrl(): string {
-    const { port } = this.proxies.source;
-    return this.options.source === 'redis'
-      ? `redis://127.0.0.1:${port}`
-      : `redis-stream://127.0.0.1:${port}?key=binlog`;
+    const at = `127.0.0.1:${this.proxies.source.port}`;
+    if (this.pika) return `pika://${at}?db=${PIKA_DATABASES.join(',')}`;
+    return this.options.source === 'redis' ? `redis://${at}` : `redis-stream://${at}?key=binlog`;
   }
 
   get urls(): string[] {
@@ -180,6 +202,7 @@ export class Scene implements AsyncDisposable {
       proxy.latency(0);
       proxy.refuse(false);
     }
+    await this.pika?.heal();
     for (const child of this.crew.members) child.signal('SIGCONT');
     this.crew.topUp();
   }

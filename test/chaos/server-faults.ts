@@ -30,7 +30,7 @@ export function serverFaults(scene: Scene): Fault[] {
   ];
 }
 
-async function killed(server: RedisServer, next: () => number): Promise<boolean> {
+async function killed(server: Pick<RedisServer, 'kill' | 'restart'>, next: () => number): Promise<boolean> {
   await server.kill();
   await between(next, 50, 1_500);
   await server.restart();

@@ -1,12 +1,9 @@
-import { connect, type Socket } from 'node:net';
 import { compareServers, type DumpedKey, dumpAll } from '../support/compare.ts';
-import { RedisServer } from '../support/redis-server.ts';
+import { PikaReplay, type Replay, StreamReplay } from './replay.ts';
 import type { Scene } from './scene.ts';
 
-// What the target should hold, found out without a line of lanegate: a stream's entries are sent as they stand, one
-// after the other, to another server; a live source is the answer itself.
-
-const PAGE = 500;
+// What the target should hold, found out without a line of lanegate: a log is run on another server (replay.ts); a live
+// source is the answer itself.
 
 export interface Verdict {
   readonly differences: readonly string[];
@@ -20,23 +17,23 @@ export interface Verdict {
 
 export class Verifier implements AsyncDisposable {
   readonly #scene: Scene;
-  readonly #replay: RedisServer | undefined;
+  readonly #replay: Replay | undefined;
   readonly #beganMs = Date.now();
-  #last = '0-0';
 
-  private constructor(scene: Scene, replay: RedisServer | undefined) {
+  private constructor(scene: Scene, replay: Replay | undefined) {
     this.#scene = scene;
     this.#replay = replay;
   }
 
   static async create(scene: Scene): Promise<Verifier> {
-    const replay = scene.options.source === 'redis-stream' ? await RedisServer.start() : undefined;
-    return new Verifier(scene, replay);
+    if (scene.pika) return new Verifier(scene, await PikaReplay.of(scene.pika));
+    const isLive = scene.options.source === 'redis';
+    return new Verifier(scene, isLive ? undefined : await StreamReplay.of(scene.redis));
   }
 
   async verify(): Promise<Verdict> {
-    const replayed = await this.#catchUp();
-    const [expected, target] = [(this.#replay ?? this.#scene.source).url, this.#scene.target.url];
+    const replayed = (await this.#replay?.catchUp()) ?? 0;
+    const [expected, target] = [(this.#replay ?? this.#scene.redis).url, this.#scene.target.url];
     // A deadline that the log gives as so many seconds began when it was logged, and here when it is replayed.
     const ttlToleranceMs = Date.now() - this.#beganMs + 2_000;
     const found = await compareServers(expected, target, { ttlToleranceMs });
@@ -49,56 +46,6 @@ export class Verifier implements AsyncDisposable {
   async [Symbol.asyncDispose](): Promise<void> {
     await this.#replay?.[Symbol.asyncDispose]();
   }
-
-  async #catchUp(): Promise<number> {
-    if (this.#replay === undefined) return 0;
-    const source = this.#scene.source.client();
-    const socket = connect(this.#replay.port, '127.0.0.1');
-    let replayed = 0;
-    try {
-      for (;;) {
-        const page = (await source.xrangeBuffer('binlog', `(${this.#last}`, '+', 'COUNT', PAGE)) as [
-          Buffer,
-          Buffer[],
-        ][];
-        for (const [id, fields] of page) {
-          replayed += await send(socket, entryBytes(fields), id.toString());
-          this.#last = id.toString();
-        }
-        if (page.length < PAGE) return replayed;
-      }
-    } finally {
-      socket.destroy();
-    }
-  }
-}
-
-function entryBytes(fields: readonly Buffer[]): Buffer {
-  const field = (name: string) => fields[fields.findIndex((one) => one.toString() === name) + 1] as Buffer;
-  const db = field('db').toString();
-  return Buffer.concat([Buffer.from(`*2\r\n$6\r\nSELECT\r\n$${db.length}\r\n${db}\r\n`), field('resp')]);
-}
-
-/** Sends commands and waits for all of their replies; returns how many commands of the log that were. */
-async function send(socket: Socket, commands: Buffer, id: string): Promise<number> {
-  const end = `replayed ${id}`;
-  const replies = new Promise<string>((resolve, reject) => {
-    let text = '';
-    const onData = (bytes: Buffer) => {
-      text += bytes.toString('latin1');
-      if (!text.endsWith(`${end}\r\n`)) return;
-      socket.off('data', onData).off('error', reject);
-      resolve(text);
-    };
-    socket.on('data', onData);
-    socket.once('error', reject);
-  });
-  socket.write(commands);
-  socket.write(`*2\r\n$4\r\nECHO\r\n$${end.length}\r\n${end}\r\n`);
-  const refused = /(?:^|\r\n)(-[^\r]*)/.exec(await replies);
-  if (refused) throw new Error(`the log's entry ${id} is refused in the replay: ${refused[1]}`);
-  // Values of this workload hold no line that begins a command.
-  return (commands.toString('latin1').match(/(?:^|\r\n)\*\d+\r\n/g)?.length ?? 1) - 1;
 }
 
 function surplus(

@@ -11,22 +11,11 @@ import { isPlainRead, PikaData, type PikaSession } from './pika-data.ts';
 import type { PikaFaults, PikaMasterOptions } from './pika-faults.ts';
 import { type Argument, PikaLog } from './pika-log.ts';
 import { encodeReply, PikaPorts, serveClient } from './pika-ports.ts';
+import { infoOf, refusalOf, type Slave } from './pika-slaves.ts';
 import { encodeResponse, nameOf, placeOf, type RawRequest, readRequest } from './pika-wire.ts';
 
 const MESSAGE_ITEMS = 100;
 const PASS_MESSAGES = 40;
-
-interface Slave {
-  readonly node: string;
-  readonly db: string;
-  readonly session: number;
-  socket: Socket;
-  /** Index of the next item to send; undefined before the first BinlogSync. */
-  next: number | undefined;
-  window: Place[];
-  heardMs: number;
-  toldMs: number;
-}
 
 export class PikaMaster implements AsyncDisposable {
   readonly #options: PikaMasterOptions;
@@ -47,6 +36,7 @@ export class PikaMaster implements AsyncDisposable {
   #slaves: Slave[] = [];
   readonly #nodes = new Map<string, Socket>();
   #ports: PikaPorts | undefined;
+  #port: number | undefined;
   readonly #data: PikaData | undefined;
   #session = 0;
   #timer: NodeJS.Timeout | undefined;
@@ -75,9 +65,14 @@ export class PikaMaster implements AsyncDisposable {
     return master;
   }
 
+  /** Also of a master that is stopped. */
   get port(): number {
-    if (this.#ports === undefined) throw new Error('the master does not run');
-    return this.#ports.port;
+    if (this.#port === undefined) throw new Error('the master has never run');
+    return this.#port;
+  }
+
+  get isRunning(): boolean {
+    return this.#ports !== undefined;
   }
 
   get url(): string {
@@ -122,34 +117,33 @@ export class PikaMaster implements AsyncDisposable {
     for (const socket of new Set(this.#nodes.values())) socket.destroy();
   }
 
-  async stop(): Promise<number> {
-    const port = this.port;
+  async stop(): Promise<void> {
     clearInterval(this.#timer);
-    await this.#ports?.[Symbol.asyncDispose]();
+    const ports = this.#ports;
     this.#ports = undefined;
     this.#slaves = [];
     this.#nodes.clear();
-    return port;
+    await ports?.[Symbol.asyncDispose]();
   }
 
-  /** The same log, port and id. */
+  /** The same log, port and id, also behind a `stop`. */
   async restart(): Promise<void> {
-    const port = await this.stop();
+    await this.stop();
     this.#session = 0;
-    await this.#listen(port);
+    await this.#listen(this.port);
   }
 
   /** This master dies, and a slave with the same log takes over its address. `behind`: items that it had not got. */
   async failover(behind = 0): Promise<PikaMaster> {
-    const port = await this.stop();
+    await this.stop();
     for (const log of this.logs.values()) log.loseLast(behind);
     const heir = new PikaMaster({ ...this.#options, replicationId: this.replicationId }, this.logs);
-    await heir.#listen(port);
+    await heir.#listen(this.port);
     return heir;
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
-    if (this.#ports !== undefined) await this.stop();
+    await this.stop();
     this.#data?.close();
   }
 
@@ -164,6 +158,7 @@ export class PikaMaster implements AsyncDisposable {
       },
       port,
     );
+    this.#port = this.#ports.port;
     this.#timer = setInterval(() => this.#tick(), Math.min(this.#pingMs, this.#dropMs) / 4);
   }
 
@@ -192,18 +187,7 @@ export class PikaMaster implements AsyncDisposable {
   }
 
   #info(): string {
-    const ends = [...this.logs].map(([db, { end }]) => {
-      return `${db}:binlog_offset=${end.filenum} ${end.offset},safety_purge=none`;
-    });
-    const slaves = this.#slaves.map(({ node }, i) => {
-      const [ip, port] = node.split(':');
-      return `slave${i}:ip=${ip},port=${port},conn_fd=${40 + i},lag=(db0:0)`;
-    });
-    const server = ['# Server', 'pika_version:4.0.0', `run_id:${this.replicationId.slice(0, 40)}`];
-    const replication = ['# Replication(MASTER)', 'role:master', `ReplicationID:${this.replicationId}`];
-    return [...server, '', ...replication, `connected_slaves:${slaves.length}`, ...slaves, ...ends, ''].join(
-      '\r\n',
-    );
+    return infoOf(this.replicationId, this.logs, this.#slaves);
   }
 
   #welcome(socket: Socket): void {
@@ -384,11 +368,8 @@ export class PikaMaster implements AsyncDisposable {
         Buffer.concat([bytes.subarray(0, 34), Buffer.alloc(bytes.length - 34, 120)]);
       this.#send(slave.socket, message(slave.session + 1, foreign));
     }
-    for (let i = this.faults.duplicates ? 2 : 1; i > 0; i--)
-      this.#send(
-        slave.socket,
-        message(slave.session, (bytes) => bytes),
-      );
+    const own = message(slave.session, (bytes) => bytes);
+    for (let i = this.faults.duplicates ? 2 : 1; i > 0; i--) this.#send(slave.socket, own);
   }
 
   #tick(): void {
@@ -415,11 +396,4 @@ export class PikaMaster implements AsyncDisposable {
       for (let at = 0; at < frame.length; at += fragmentBytes)
         socket.write(frame.subarray(at, at + fragmentBytes));
   }
-}
-
-/** The number of TrySync's reply: larger, purged, or no place where an item ends. */
-function refusalOf(log: PikaLog, place: Place): number | undefined {
-  if (comparePlaces(place, log.end) > 0) return 3;
-  if (place.filenum < log.firstFile) return 2;
-  return log.indexBehind(place) === undefined ? 4 : undefined;
 }

@@ -8,6 +8,27 @@ const PORT_MIN = 10_000;
 const PORT_MAX = 13_999;
 const ATTEMPTS_MAX = 50;
 
+/** Two servers on ports as a Pika has them; by default on any that are free. */
+export async function listenOnPair(
+  make: () => readonly [Server, Server],
+  port?: number,
+): Promise<{ readonly port: number; readonly servers: readonly [Server, Server] }> {
+  for (let attempt = 1; ; attempt++) {
+    const first = port ?? PORT_MIN + Math.floor(Math.random() * (PORT_MAX - PORT_MIN + 1));
+    const servers = make();
+    try {
+      for (const [i, server] of servers.entries()) {
+        server.listen(first + i * REPLICATION_PORT_OFFSET, '127.0.0.1');
+        await once(server, 'listening');
+      }
+      return { port: first, servers };
+    } catch (error) {
+      for (const server of servers) server.close();
+      if (attempt === ATTEMPTS_MAX) throw error;
+    }
+  }
+}
+
 /** The two ports of a Pika: one for clients, and 2000 above it one for slaves. */
 export class PikaPorts implements AsyncDisposable {
   readonly port: number;
@@ -29,20 +50,11 @@ export class PikaPorts implements AsyncDisposable {
     handlers: { client(socket: Socket): void; slave(socket: Socket): void },
     port?: number,
   ): Promise<PikaPorts> {
-    for (let attempt = 1; ; attempt++) {
-      const first = port ?? PORT_MIN + Math.floor(Math.random() * (PORT_MAX - PORT_MIN + 1));
-      const servers = [createServer(handlers.client), createServer(handlers.slave)];
-      try {
-        for (const [i, server] of servers.entries()) {
-          server.listen(first + i * REPLICATION_PORT_OFFSET, '127.0.0.1');
-          await once(server, 'listening');
-        }
-        return new PikaPorts(first, servers);
-      } catch (error) {
-        for (const server of servers) server.close();
-        if (attempt === ATTEMPTS_MAX) throw error;
-      }
-    }
+    const made = await listenOnPair(
+      () => [createServer(handlers.client), createServer(handlers.slave)],
+      port,
+    );
+    return new PikaPorts(made.port, made.servers);
   }
 
   async [Symbol.asyncDispose](): Promise<void> {

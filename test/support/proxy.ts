@@ -1,11 +1,13 @@
 import { connect, createServer, type Server, type Socket } from 'node:net';
+import { REPLICATION_PORT_OFFSET } from '../../src/sources/pika/link.ts';
+import { listenOnPair } from './pika-ports.ts';
 
 // After the last reply byte: a server reads a long request in pieces and answers piece by piece, so the first reply byte
 // alone does not mean that the whole request was executed.
 const EXECUTED_SILENCE_MS = 30;
 
 export type Side = 'request' | 'reply';
-export type CutMoment = 'before-forward' | 'after-forward' | 'after-execution';
+export type CutMoment = 'before-forward' | 'inside' | 'after-forward' | 'after-execution';
 
 interface Armed {
   readonly pattern: Buffer;
@@ -71,7 +73,8 @@ class Flow {
 
 /** A TCP proxy in front of a server that breaks connections at named points. */
 export class FaultyProxy implements AsyncDisposable {
-  readonly #listener: Server;
+  readonly port: number;
+  readonly #listeners: readonly Server[];
   #targetPort: number;
   readonly #links = new Set<Link>();
   #armed: Armed | undefined;
@@ -83,26 +86,29 @@ export class FaultyProxy implements AsyncDisposable {
   #cuts = 0;
   #waiters: (() => void)[] = [];
 
-  private constructor(listener: Server, targetPort: number) {
-    this.#listener = listener;
+  private constructor(port: number, listeners: readonly Server[], targetPort: number) {
+    this.port = port;
+    this.#listeners = listeners;
     this.#targetPort = targetPort;
-    listener.on('connection', (client) => this.#accept(client));
+    for (const [at, listener] of listeners.entries())
+      listener.on('connection', (client) => this.#accept(client, at * REPLICATION_PORT_OFFSET));
   }
 
   static async start(targetPort: number): Promise<FaultyProxy> {
-    const listener = createServer({ noDelay: true, allowHalfOpen: true });
-    const proxy = new FaultyProxy(listener, targetPort);
+    const listener = listening();
     await new Promise<void>((resolve, reject) => {
       listener.once('error', reject);
       listener.listen(0, '127.0.0.1', resolve);
     });
-    return proxy;
+    const address = listener.address();
+    if (address === null || typeof address === 'string') throw new Error('the proxy does not listen');
+    return new FaultyProxy(address.port, [listener], targetPort);
   }
 
-  get port(): number {
-    const address = this.#listener.address();
-    if (address === null || typeof address === 'string') throw new Error('the proxy does not listen');
-    return address.port;
+  /** Before both ports of a Pika. */
+  static async startPair(targetPort: number): Promise<FaultyProxy> {
+    const { port, servers } = await listenOnPair(() => [listening(), listening()]);
+    return new FaultyProxy(port, servers, targetPort);
   }
 
   get url(): string {
@@ -126,7 +132,7 @@ export class FaultyProxy implements AsyncDisposable {
 
   /**
    * Arms one cut of the first connection that carries `pattern`. `before-forward` drops the chunk that completes the
-   * pattern; `after-forward` delivers it and cuts; `after-execution` delivers a request, lets the server answer, drops
+   * pattern; `inside` delivers what goes up to its end and cuts; `after-forward` delivers it and cuts; `after-execution` delivers a request, lets the server answer, drops
    * the answer and cuts.
    */
   cutAfter(pattern: Buffer | string, side: Side, moment: CutMoment): void {
@@ -184,16 +190,17 @@ export class FaultyProxy implements AsyncDisposable {
 
   async [Symbol.asyncDispose](): Promise<void> {
     this.cutAll();
-    await new Promise<void>((resolve) => this.#listener.close(() => resolve()));
+    await Promise.all(this.#listeners.map((one) => new Promise((resolve) => one.close(resolve))));
   }
 
-  #accept(client: Socket): void {
+  #accept(client: Socket, offset: number): void {
     this.#accepted++;
     if (this.#refusing) {
       client.destroy();
       return;
     }
-    const server = connect({ port: this.#targetPort, host: '127.0.0.1', noDelay: true, allowHalfOpen: true });
+    const port = this.#targetPort + offset;
+    const server = connect({ port, host: '127.0.0.1', noDelay: true, allowHalfOpen: true });
     const link: Link = {
       client,
       server,
@@ -222,19 +229,14 @@ export class FaultyProxy implements AsyncDisposable {
     }
     const flow = side === 'request' ? link.requests : link.replies;
     const armed = this.#armed;
-    if (armed?.side === side && this.#completes(flow, armed.pattern, bytes)) {
+    const end = armed?.side === side ? endOfPattern(flow, armed.pattern, bytes) : -1;
+    if (armed && end >= 0) {
       this.#armed = undefined;
-      this.#fire(link, armed, bytes);
+      this.#fire(link, armed, armed.moment === 'inside' ? bytes.subarray(0, end) : bytes);
       return;
     }
     if (side === 'reply' && this.#muted) return;
     flow.push(bytes, this.#slice, this.#latencyMs);
-  }
-
-  #completes(flow: Flow, pattern: Buffer, bytes: Buffer): boolean {
-    const seen = Buffer.concat([flow.tail, bytes]);
-    flow.tail = seen.subarray(Math.max(0, seen.length - pattern.length + 1));
-    return seen.includes(pattern);
   }
 
   #fire(link: Link, armed: Armed, bytes: Buffer): void {
@@ -242,7 +244,7 @@ export class FaultyProxy implements AsyncDisposable {
     if (armed.side === 'request' && armed.moment === 'after-execution') {
       link.awaitingExecution = true;
       to.write(bytes);
-    } else if (armed.moment === 'after-forward') {
+    } else if (armed.moment === 'after-forward' || armed.moment === 'inside') {
       // end() and not destroy(): a reset could make the receiver throw the bytes away.
       to.end(bytes);
       from.destroy();
@@ -278,4 +280,17 @@ export class FaultyProxy implements AsyncDisposable {
   #forget(link: Link): void {
     if (link.client.destroyed && link.server.destroyed) this.#destroy(link);
   }
+}
+
+function listening(): Server {
+  return createServer({ noDelay: true, allowHalfOpen: true });
+}
+
+/** Where in `bytes` the pattern ends that may have begun before; -1 if it does not. */
+function endOfPattern(flow: Flow, pattern: Buffer, bytes: Buffer): number {
+  const seen = Buffer.concat([flow.tail, bytes]);
+  const at = seen.indexOf(pattern);
+  const end = at < 0 ? -1 : at + pattern.length - flow.tail.length;
+  flow.tail = seen.subarray(Math.max(0, seen.length - pattern.length + 1));
+  return end;
 }
