@@ -158,6 +158,7 @@ export class IngestHolder {
       policy: this.#options.classifier,
       limits: this.#options.limits,
       databases: await databasesOf(session),
+      appliedTo: Math.max(...checkpoints.map((seq) => seq ?? 0)),
       skips: await records.skips(started.generation, 'ingest'),
     });
     this.#loop = loop;

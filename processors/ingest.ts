@@ -57,6 +57,7 @@ export class IngestLoop {
   readonly #started: Started;
   readonly #sequencer: Sequencer;
   readonly #skips: ReadonlyMap<number, { by: string; reason: string }>;
+  readonly #appliedTo: number;
   readonly view: IngestView;
   #position: string;
   #head: number;
@@ -75,6 +76,8 @@ export class IngestLoop {
       readonly policy: ClassifierPolicy;
       readonly limits: IngestLimits;
       readonly databases: number;
+      /** The highest checkpoint. */
+      readonly appliedTo: number;
       readonly skips: ReadonlyMap<number, { by: string; reason: string }>;
     },
   ) {
@@ -82,6 +85,7 @@ export class IngestLoop {
     this.#source = source;
     this.#started = started;
     this.#skips = options.skips;
+    this.#appliedTo = options.appliedTo;
     this.#rounds = new RoundWriter(context.journal, context.openLink());
     this.#position = started.position;
     this.#head = started.head;
@@ -162,6 +166,11 @@ export class IngestLoop {
   }
 
   async #take(entries: readonly Entry[], signal: AbortSignal): Promise<IngestEnd | undefined> {
+    if (entries.some(({ beginsOrder }) => beginsOrder)) {
+      const end = await this.#pending;
+      if (end) return end;
+      if (this.#appliedTo > this.#head) throw orderLost(this.#source, this.#head, this.#appliedTo);
+    }
     for (const step of this.#sequencer.rounds(entries)) {
       // While one round is on its way to the journal, the next is being made.
       const end = await this.#pending;
@@ -297,6 +306,15 @@ export class IngestLoop {
     };
     return await stopIngest(this.#context, record, { ...this.#started, position: this.#position });
   }
+}
+
+/** To read on would give numbers that are applied to other commands (I1). */
+function orderLost({ display }: Source, head: number, appliedTo: number): StopError {
+  return new StopError(
+    'ORDER_LOST',
+    `the target has applied commands up to seq ${appliedTo}, and behind ${head} the order in which the databases of ${display} were read is lost: the target had gone back in time, and the journal was lost before it had caught up`,
+    { hint: 'start over on a fresh copy of the data: lanegate reset' },
+  );
 }
 
 /** What a master tells its replicas is applied as a replica would; deadlines are held back, for its DELs arrive. */

@@ -18,6 +18,11 @@ export interface Entry {
   readonly db: number;
   /** When the source ran it, ms since 1970: relative deadlines count from here. */
   readonly timeMs: number;
+  /**
+   * True: in another reading, what stands behind this entry may come in another order, unless that reading begins here or
+   * later. Nothing behind it may be applied already when it is yielded.
+   */
+  readonly beginsOrder?: true;
   /** Why the entry cannot be read; then `resp` holds whatever bytes there are, for the dead letter. */
   readonly malformed: string | undefined;
   /** Of a malformed entry: what its only command is, where that can be read. The key is printable. */

@@ -63,8 +63,8 @@ export class Crew {
 
   /** SIGTERM; its end must be clean. */
   async retire(child: WorkerChild): Promise<void> {
-    // Before its first word it has no handler of signals yet.
-    await until('it has begun', () => child.output !== '' || !child.running).catch(() => {});
+    // Before its first line of the log it has no handler of signals yet.
+    await until('it has begun', () => /^\{/m.test(child.output) || !child.running).catch(() => {});
     if (!child.running) return;
     this.#doomed.add(child);
     child.signal('SIGCONT');

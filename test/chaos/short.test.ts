@@ -1,6 +1,6 @@
 import { expect, test } from 'vitest';
 import { CUT_AFTER_EXEC } from './network-faults.ts';
-import { runChaos } from './run.ts';
+import { type ChaosOptions, type ChaosReport, runChaos } from './run.ts';
 
 // `npm run chaos`, as short as it makes sense: one round without faults and one with those that provoke a guard for sure.
 
@@ -18,23 +18,36 @@ const FAULTS = [
   CUT_AFTER_EXEC,
 ];
 
+const PIKA_FAULTS = [
+  'worker killed',
+  'queue emptied',
+  'killed at gate-after-exec',
+  'source cut at a pattern',
+  'source failed over to its slave',
+  'source refuses a slave',
+  'source repeats itself',
+];
+
+async function run(options: Pick<ChaosOptions, 'source' | 'roundMs' | 'only'>): Promise<ChaosReport> {
+  const report = await runChaos({
+    ...options,
+    seed: SEED,
+    workers: 2,
+    lanes: 4,
+    controlMs: 1_500,
+    totalMs: 5_000,
+    say: () => {},
+  });
+  expect(report.problems).toEqual([]);
+  expect(report).toMatchObject({ rounds: 2, lost: 0, duplicated: 0 });
+  return report;
+}
+
 test.each(['redis-stream', 'redis'] as const)(
   `a short chaos run, source %s, seed ${SEED}: nothing is lost, nothing comes twice, the guards fire`,
   { timeout: 240_000 },
   async (source) => {
-    const report = await runChaos({
-      seed: SEED,
-      source,
-      workers: 2,
-      lanes: 4,
-      controlMs: 1_500,
-      roundMs: 14_000,
-      totalMs: 5_000,
-      only: FAULTS,
-      say: () => {},
-    });
-    expect(report.problems).toEqual([]);
-    expect(report).toMatchObject({ rounds: 2, lost: 0, duplicated: 0 });
+    const report = await run({ source, roundMs: 14_000, only: FAULTS });
     expect(report.commands).toBeGreaterThan(500);
     expect(report.replayed).toBe(source === 'redis-stream' ? report.commands : 0);
     const hits = Object.values(report.faults).filter(({ hit }) => hit > 0);
@@ -43,3 +56,12 @@ test.each(['redis-stream', 'redis'] as const)(
     expect(report.guards.retries).toBeGreaterThan(0);
   },
 );
+
+test(`a short chaos run, source pika, seed ${SEED}: nothing is lost, nothing comes twice`, {
+  timeout: 240_000,
+}, async () => {
+  const report = await run({ source: 'pika', roundMs: 6_000, only: PIKA_FAULTS });
+  expect(report.commands).toBeGreaterThan(200);
+  expect(report.replayed).toBe(report.commands);
+  expect(Object.values(report.faults).filter(({ hit }) => hit > 0).length).toBeGreaterThan(1);
+});

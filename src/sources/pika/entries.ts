@@ -52,7 +52,15 @@ export class EntryMaker {
   announce(before: PikaPosition, window: PikaPosition['window'], timeMs: number): Entry {
     const behind = { ...before, window, announced: true };
     const position = formatPikaPosition(behind);
-    const entry: Entry = { position, resp: NOTHING, skip: 0, db: 0, timeMs, malformed: undefined };
+    const entry: Entry = {
+      position,
+      resp: NOTHING,
+      skip: 0,
+      db: 0,
+      timeMs,
+      beginsOrder: true,
+      malformed: undefined,
+    };
     this.#cuts.set(entry, { before, db: '', ends: [] });
     return entry;
   }

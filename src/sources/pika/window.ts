@@ -12,7 +12,8 @@
 // - or it belongs to a window that was announced behind the mark: of that nothing is applied, and another may take its place.
 //
 // What a silent database has not written holds nobody up: a window reaches only to what the logs held when it was made.
-// (Not covered: the target goes back in time and the journal is lost together, before the mark has come back to where it was.)
+// Not so when the target has gone back in time and the journal is lost before the mark has come back to where it was: then
+// ingest meets an announcement with numbers that are applied already, and stops (`beginsOrder`).
 //
 // With a single database there is nothing to order, and no window.
 
