@@ -5,9 +5,11 @@ import type { Scene } from './scene.ts';
 
 // What only a Pika does to its slaves.
 
+const ATTACHED_MS_MAX = 12_000;
 /** The silence by which a slave finds out, and what it takes to come back. */
 const FORGOTTEN_MS_MAX = 26_000;
-const REFUSED_MS_MAX = 10_000;
+const REFUSED_MS_MAX = 20_000;
+const SENT_MS_MAX = 5_000;
 
 export function pikaFaults({ pika }: Scene): Fault[] {
   if (pika === undefined) return [];
@@ -19,22 +21,29 @@ export function pikaFaults({ pika }: Scene): Fault[] {
   ];
 }
 
+async function attached(pika: PikaOrigin, timeoutMs = ATTACHED_MS_MAX): Promise<boolean> {
+  return await until('a slave is attached', () => pika.master.slaves.length > 0, timeoutMs).catch(
+    () => false,
+  );
+}
+
 async function failedOver(pika: PikaOrigin): Promise<boolean> {
-  const { slaves } = pika.master;
+  const hit = await attached(pika);
   await pika.failOver();
-  return slaves.length > 0;
+  return hit;
 }
 
 /** In silence: connections stay, acknowledgements are ignored. At once, or in the middle of what it sends. */
 async function forgets(pika: PikaOrigin, { next }: Stage): Promise<boolean> {
-  const isAttached = () => pika.master.slaves.length > 0;
-  if (!isAttached()) return false;
-  if (next() < 0.5) pika.master.dropSilently();
-  else {
-    pika.master.faults.dropAfterItems = 1 + Math.floor(next() * 100);
-    await until('they are forgotten', () => pika.master.faults.dropAfterItems === undefined, REFUSED_MS_MAX);
-  }
-  return await until('a slave is back', isAttached, FORGOTTEN_MS_MAX).catch(() => false);
+  const { faults } = pika.master;
+  const inTheMiddle = next() < 0.5;
+  const items = 1 + Math.floor(next() * 100);
+  if (!(await attached(pika))) return false;
+  if (inTheMiddle) {
+    faults.dropAfterItems = items;
+    await until('they are forgotten', () => faults.dropAfterItems === undefined, SENT_MS_MAX);
+  } else pika.master.dropSilently();
+  return await attached(pika, FORGOTTEN_MS_MAX);
 }
 
 /** "Slave AlreadyExist", as after a failure that the master has not noticed. */
@@ -47,10 +56,13 @@ async function refuses(pika: PikaOrigin, { next }: Stage): Promise<boolean> {
 
 /** Each message twice, and before it what is left over of another session. */
 async function repeats(pika: PikaOrigin, { next }: Stage): Promise<boolean> {
-  const { faults, slaves } = pika.master;
-  const before = pika.master.acknowledged.length;
+  const { faults, acknowledged } = pika.master;
+  const began = (await attached(pika)) ? acknowledged.length : Number.POSITIVE_INFINITY;
   Object.assign(faults, { duplicates: true, wrongSession: true });
   await between(next, 500, 2_000);
+  const hit = await until('more is acknowledged', () => acknowledged.length > began, SENT_MS_MAX).catch(
+    () => false,
+  );
   Object.assign(faults, { duplicates: false, wrongSession: false });
-  return slaves.length > 0 && pika.master.acknowledged.length > before;
+  return hit;
 }

@@ -11,7 +11,7 @@ import { LOCK_MS, NAME, PREFIX, type Scene } from './scene.ts';
 
 // What happens to workers and by the hands of operators.
 
-const REACHED_MS_MAX = 6_000;
+const REACHED_MS_MAX = 12_000;
 const HOLDER_TRIES = 4;
 /** The lock runs out, and two sweeps of the stalled check later the job is another's. */
 const ASLEEP_MS = LOCK_MS + 2 * 1_000 + 1_000;

@@ -21,7 +21,6 @@ const FAULTS = [
 const PIKA_FAULTS = [
   'worker killed',
   'queue emptied',
-  'killed at gate-after-exec',
   'source cut at a pattern',
   'source failed over to its slave',
   'source refuses a slave',
