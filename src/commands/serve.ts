@@ -15,7 +15,7 @@ import type { HttpServer } from '../roles/http.ts';
 import { Observer } from '../roles/observe.ts';
 import { WorkerProcess } from '../roles/worker.ts';
 import type { Endpoint } from '../runtime/endpoint.ts';
-import { ConfigurationError } from '../runtime/errors.ts';
+import { AbortedError, ConfigurationError } from '../runtime/errors.ts';
 import type { Logger } from '../runtime/log.ts';
 import { packageVersion } from '../runtime/package.ts';
 import type { Source } from '../sources/source.ts';
@@ -84,7 +84,12 @@ async function startWorker(
   if (!target) throw new ConfigurationError(['--target is needed']);
   const worker = new WorkerProcess(workerOptions(config, { queue, target, source, log }));
   try {
-    await admit(worker.context, source, config, signal);
+    // A queue that does not answer holds a check up without end.
+    const ended = aborted(signal).then((): never => {
+      throw new AbortedError();
+    });
+    await Promise.race([admit(worker.context, source, config, signal), ended]);
+    if (signal.aborted) throw new AbortedError();
   } catch (error) {
     await worker.stop(0);
     throw error;

@@ -24,6 +24,15 @@ describe('a fresh pipeline', () => {
     }
   });
 
+  test('a worker that waits for the queue at its start ends at the first SIGTERM', async () => {
+    await using pipeline = await Pipeline.start();
+    await pipeline.queue.kill();
+    const worker = pipeline.worker();
+    await until('it waits', () => worker.output.includes("waiting for the queue's Redis"));
+    await worker.kill('SIGTERM');
+    expect(worker.process.exitCode, worker.output).toBe(0);
+  });
+
   test('ingest, lanes and gate in three processes apply a workload with gates', async () => {
     await using pipeline = await Pipeline.start({ lanes: 4 });
     for (const role of ['ingest', 'lanes', 'gate']) pipeline.worker({ args: ['--roles', role] });
