@@ -90,6 +90,7 @@ export class JobProcessors {
 
   /** A clean stop puts the job back at the head, so that another process takes over at once. */
   async #handBack(job: Job, token: string | undefined, error: unknown): Promise<never> {
+    if (error instanceof WaitingError) throw error;
     if (!(error instanceof AbortedError)) {
       this.#context.log.error(
         { err: error, queue: job.queueName, job: job.name },

@@ -129,6 +129,8 @@ export class PikaSource implements Source {
   async *read(position: Position, signal: AbortSignal): AsyncIterable<readonly Entry[]> {
     if (signal.aborted) return;
     this.#wasRead = true;
+    // The target may have gone back behind it since.
+    this.#mark = undefined;
     let at = position;
     let link: PikaLink | undefined;
     try {

@@ -33,7 +33,7 @@ const EXPECTED: readonly { guard: Guard; faults: readonly string[]; enough: numb
     faults: ['target failed over to a lagging replica', 'target power loss'],
     enough: 3,
   },
-  { guard: 'waitedForTarget', faults: ['target killed', 'target refuses the password'], enough: 1 },
+  { guard: 'waitedForTarget', faults: ['target killed', 'target refuses the password'], enough: 4 },
   { guard: 'gateTakenOver', faults: ['killed at gate-after-pause'], enough: 2 },
   { guard: 'gateFoundClosed', faults: ['killed at gate-after-exec'], enough: 2 },
   {

@@ -1,7 +1,7 @@
 import { until } from '../support/faults.ts';
 import { between, type Fault, type Stage } from './fault.ts';
 import type { PikaOrigin } from './pika-source.ts';
-import type { Scene } from './scene.ts';
+import { NAME, type Scene } from './scene.ts';
 
 // What only a Pika does to its slaves.
 
@@ -10,6 +10,7 @@ const ATTACHED_MS_MAX = 12_000;
 const FORGOTTEN_MS_MAX = 26_000;
 const REFUSED_MS_MAX = 20_000;
 const SENT_MS_MAX = 5_000;
+const MARKED_MS_MAX = 60_000;
 
 export function pikaFaults({ pika }: Scene): Fault[] {
   if (pika === undefined) return [];
@@ -19,6 +20,51 @@ export function pikaFaults({ pika }: Scene): Fault[] {
     { name: 'source refuses a slave', run: (stage) => refuses(pika, stage) },
     { name: 'source repeats itself', run: (stage) => repeats(pika, stage) },
   ];
+}
+
+/** No order of a Pika's databases survives both at once (RELIABILITY.md). */
+const BOTH = 'queue emptied and target failed over';
+const ONE_OF_BOTH: readonly string[] = [
+  'queue emptied',
+  'queue replaced by an empty one',
+  'queue power loss',
+  'queue emptied, killed at during-rebuild',
+  'faults during recovery',
+  'target failed over to a lagging replica',
+  'target power loss',
+];
+
+/** Of a Pika, faults that lose the journal or roll the target back: each by itself, until the mark is back where it was. */
+export function keptApart(
+  decks: readonly (readonly Fault[])[],
+  { pika }: Scene,
+): readonly (readonly Fault[])[] {
+  if (pika === undefined) return decks;
+  let last: Promise<unknown> = Promise.resolve();
+  const apart = (fault: Fault): Fault => ({
+    name: fault.name,
+    run: (stage) => {
+      const run = last.catch(() => {}).then(() => untilMarked(fault, stage));
+      last = run;
+      return run;
+    },
+  });
+  return decks.map((faults) =>
+    faults
+      .filter(({ name }) => name !== BOTH)
+      .map((fault) => (ONE_OF_BOTH.includes(fault.name) ? apart(fault) : fault)),
+  );
+}
+
+async function untilMarked(fault: Fault, stage: Stage): Promise<boolean> {
+  const mark = async () => {
+    const text = await stage.scene.target.client().get(`lanegate:${NAME}:mark`);
+    return text === null ? 0 : (JSON.parse(text) as { mark: number }).mark;
+  };
+  const before = await mark();
+  const hit = await fault.run(stage);
+  await until('the mark is back', async () => (await mark()) >= before, MARKED_MS_MAX).catch(() => {});
+  return hit;
 }
 
 async function attached(pika: PikaOrigin, timeoutMs = ATTACHED_MS_MAX): Promise<boolean> {

@@ -6,7 +6,7 @@ import type { Fault, Stage } from './fault.ts';
 import { Feed } from './feed.ts';
 import { Guards } from './guards.ts';
 import { HALF_OPEN, networkFaults } from './network-faults.ts';
-import { pikaFaults } from './pika-faults.ts';
+import { keptApart, pikaFaults } from './pika-faults.ts';
 import { processFaults, resumeAll } from './process-faults.ts';
 import { Scene, type SourceKind } from './scene.ts';
 import { serverFaults } from './server-faults.ts';
@@ -94,7 +94,7 @@ class Chaos {
     const wanted = ({ name }: Fault) => options.only?.includes(name) ?? true;
     const { scene } = parts;
     const others = [...serverFaults(scene), ...networkFaults(scene), ...pikaFaults(scene)];
-    this.#hands = [processFaults().filter(wanted), others.filter(wanted)]
+    this.#hands = keptApart([processFaults().filter(wanted), others.filter(wanted)], scene)
       .map((faults, at) => new Hand(faults, random(options.seed * 1_000 + at)))
       .filter((hand) => !hand.empty);
   }
