@@ -22,7 +22,8 @@ class Hand implements AsyncDisposable {
   }
 
   async next(): Promise<readonly Entry[]> {
-    const chunk = (await this.#chunks.next()).value as readonly Entry[];
+    // None any more once it is aborted.
+    const chunk = ((await this.#chunks.next()).value ?? []) as readonly Entry[];
     this.entries.push(...chunk);
     return chunk;
   }
