@@ -18,7 +18,7 @@ import { safeMessage } from '../src/runtime/log.ts';
 import { Sequencer, type SequencerStep } from '../src/sequencer/sequencer.ts';
 import type { Poison } from '../src/sequencer/unit.ts';
 import { type Entry, LogReplaced, type Source } from '../src/sources/source.ts';
-import { type Identity, RESERVED_PREFIX } from '../src/target/control.ts';
+import type { Identity } from '../src/target/control.ts';
 import { announceAll } from './announce.ts';
 import type { PipelineContext } from './context.ts';
 import type { Started } from './generation.ts';
@@ -29,6 +29,8 @@ export interface IngestLimits {
   readonly segmentBytesMax: number;
   readonly segmentGapMax: number;
   readonly transactionBytesMax: number;
+  /** What one item of the journal takes of a single command. */
+  readonly commandBytesMax: number;
 }
 
 export interface ClassifierPolicy {
@@ -98,7 +100,7 @@ export class IngestLoop {
       table: options.table,
       classifier: new Classifier({
         table: options.table,
-        reservedPrefix: RESERVED_PREFIX,
+        pipeline: context.name,
         rewriteRules,
         lacks: traits.lacks,
         respells: spelling !== undefined,
@@ -239,16 +241,20 @@ export class IngestLoop {
   async #untilAnswered<T>(step: () => Promise<T>, signal: AbortSignal): Promise<T> {
     const { waits, log, now, records } = this.#context;
     const backoff = new Backoff({ minMs: 20, maxMs: 2_000 });
+    let said = false;
     for (;;) {
       try {
         const result = await step();
-        if (await waits.end('ingest')) log.info("the queue's Redis takes rounds again");
+        if ((await waits.end('ingest')) || said) log.info("the queue's Redis takes rounds again");
         return result;
       } catch (error) {
         if (signal.aborted) throw new AbortedError();
         const code = commitTrouble(error);
         const hint = `the queue's Redis refuses a round: ${safeMessage(error)}`;
-        if (await waits.begin('ingest', code, hint, now()).catch(() => false)) log.warn(hint);
+        // The record of it may be refused as well.
+        await waits.begin('ingest', code, hint, now()).catch(() => {});
+        if (!said) log.warn({ code }, hint);
+        said = true;
         await records.count('retries').catch(() => {});
         await sleep(backoff.next(), signal);
       }

@@ -13,6 +13,8 @@ import {
   type LaneResult,
   laneJobSchema,
 } from '../queues/jobs.ts';
+import { GATE_QUEUE, INGEST_QUEUE } from '../queues/names.ts';
+import type { WaitPlace } from '../src/journal/waits.ts';
 import { sleep } from '../src/runtime/backoff.ts';
 import { AbortedError } from '../src/runtime/errors.ts';
 import type { PipelineContext } from './context.ts';
@@ -22,6 +24,9 @@ import type { LaneProcessor } from './lane.ts';
 import { LaneStopped } from './lane-stop.ts';
 
 const GIVE_AWAY_MS = 100;
+/** How long a job of a newer version is left to others before it is looked at again. */
+const NEWER_MS = 500;
+const NEWER_FORGOTTEN_MS = 5 * NEWER_MS;
 
 export class JobProcessors {
   readonly #context: PipelineContext;
@@ -32,6 +37,9 @@ export class JobProcessors {
   readonly activeLanes = new Set<number>();
   /** Lanes that are its fair share; the supervisor keeps it current. */
   lanesMax = Number.POSITIVE_INFINITY;
+
+  /** Queues at whose head a job of a newer version was seen, and when. */
+  readonly #newer = new Map<string, { readonly place: WaitPlace; readonly seenMs: number }>();
 
   constructor(context: PipelineContext, lanes: LaneProcessor, gates: GateRunner, signal: AbortSignal) {
     this.#context = context;
@@ -102,12 +110,35 @@ export class JobProcessors {
     throw new WaitingError();
   }
 
+  /** What a newer process has added is its to take: the job goes back to the head, and this process stays away for a while. */
   async #handBackIfNewer(job: Job, token: string | undefined): Promise<void> {
     const version = (job.data as { v?: unknown }).v;
     if (version === undefined || Number(version) <= JOB_VERSION) return;
+    const { waits, log, now } = this.#context;
+    const place = placeOf(job.queueName);
+    const hint = `a job of a newer version (${Number(version)}, known: ${JOB_VERSION}) is left to newer processes: update this one, or start a newer one`;
+    if (await waits.begin(place, 'NEWER_JOB', hint, now())) log.warn({ queue: job.queueName }, hint);
+    this.#newer.set(job.queueName, { place, seenMs: now() });
     await job.moveToWait(token);
+    await sleep(NEWER_MS, this.#signal).catch(() => {});
     throw new WaitingError();
   }
+
+  /** Somebody has taken the newer jobs that are not met any more: called once in a while. */
+  forgetNewer(): void {
+    const { waits, now, log } = this.#context;
+    for (const [queue, { place, seenMs }] of this.#newer) {
+      if (now() - seenMs < NEWER_FORGOTTEN_MS) continue;
+      this.#newer.delete(queue);
+      waits.end(place).catch((err) => log.debug({ err, queue }, 'a wait was not ended'));
+    }
+  }
+}
+
+/** Where status shows what becomes of a queue's jobs. */
+function placeOf(queue: string): WaitPlace {
+  if (queue === INGEST_QUEUE) return 'ingest';
+  return queue === GATE_QUEUE ? 'gate' : `lane:${Number(queue.replace(/^\D+/, ''))}`;
 }
 
 const GATE_ENDS: Readonly<Record<GateEnd, GateResult['ended']>> = {

@@ -1,4 +1,4 @@
-import { RESERVED_PREFIX } from '../src/target/control.ts';
+import { RESERVED_PREFIX } from '../src/binlog/reserved-keys.ts';
 import type { FencedSession } from '../src/target/session.ts';
 import { ReplyError } from '../src/wire/replies.ts';
 

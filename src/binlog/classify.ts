@@ -5,11 +5,13 @@
 // Order of judgement: known? denied? forbidden? right number of arguments? then the rule of its own.
 // Everything that is not understood ends as `poison` (stops its lane) or `all` (waits for every lane).
 
-import { startsWith, upperText } from './ascii.ts';
+import { upperText } from './ascii.ts';
+import { isNamed, type Policy, type PolicyLists, policyOf, strangerSpec } from './command-policy.ts';
 import { isUndetermined } from './command-rules.ts';
 import { arityMatches, type CommandSpec, type CommandTable } from './command-table.ts';
 import { argEquals, argInteger, type FoundKeys, keysOf } from './keys.ts';
 import { formatKey } from './quoting.ts';
+import { type Reserved, ReservedKeys } from './reserved-keys.ts';
 import type { RespScanner } from './resp.ts';
 import { plainMaxOf, RESPELLED } from './respell.ts';
 import { AS_WRITTEN, mayNeedRewrite, type RewriteRules } from './rewrite.ts';
@@ -71,25 +73,17 @@ export interface PoisonVerdict {
 
 export type Verdict = KeyedVerdict | AllVerdict | ContextVerdict | IgnoredVerdict | PoisonVerdict;
 
-export interface ClassifierOptions {
+export interface ClassifierOptions extends PolicyLists {
   readonly table: CommandTable;
   readonly splitMultiKey: boolean;
   readonly publish: boolean;
   readonly scriptKeys: 'all' | 'declared';
-  /** No key may begin with it. */
-  readonly reservedPrefix: string;
-  /** Names (a container stands for its subcommands) that lift "forbidden" or "unknown" by the operator's will. */
-  readonly allow?: readonly string[];
-  /** Names that are refused; stronger than `allow`. */
-  readonly deny?: readonly string[];
+  /** The pipeline whose log it is: its own keys are out of bounds, those of others mean nothing here. */
+  readonly pipeline: string | undefined;
   readonly rewriteRules?: RewriteRules;
-  /** First words of commands that the target does not know. */
-  readonly lacks?: ReadonlySet<string>;
   /** The target takes some commands in other words only (respell.ts): these are never plain. */
   readonly respells?: boolean;
 }
-
-type Policy = 'allowed' | 'denied' | 'lacking' | undefined;
 
 const FIRST_ARGUMENT: readonly number[] = [1];
 const NONE: readonly number[] = [];
@@ -100,7 +94,7 @@ const STAR = 42;
 export class Classifier {
   readonly #table: CommandTable;
   readonly #options: ClassifierOptions;
-  readonly #reserved: Buffer;
+  readonly #reserved: ReservedKeys;
   readonly #rewriteRules: RewriteRules;
   /** By spec.index. */
   readonly #policy: readonly Policy[];
@@ -110,7 +104,7 @@ export class Classifier {
   constructor(options: ClassifierOptions) {
     this.#table = options.table;
     this.#options = options;
-    this.#reserved = Buffer.from(options.reservedPrefix);
+    this.#reserved = new ReservedKeys(options.pipeline);
     this.#rewriteRules = options.rewriteRules ?? AS_WRITTEN;
     this.#policy = options.table.specs.map((spec) => policyOf(spec, options));
     const plainMax = options.respells === true ? plainMaxOf : (spec: CommandSpec) => spec.plainArgcMax;
@@ -124,11 +118,11 @@ export class Classifier {
    * nothing to rewrite and nothing wrong with it. False says only "ask `classify`". Allocates nothing.
    */
   passesPlain(spec: CommandSpec, scanner: RespScanner): boolean {
-    const { buffer, argStart, argEnd, argc } = scanner;
+    const { argc } = scanner;
     if (argc > (this.#plainArgcMax[spec.index] as number) && !this.#needsNoRewrite(spec, scanner))
       return false;
     if (!arityMatches(spec, argc)) return false;
-    return !startsWith(buffer, argStart[1] as number, argEnd[1] as number, this.#reserved);
+    return !this.#reserved.has(scanner, 1);
   }
 
   classify(scanner: RespScanner): Verdict {
@@ -202,8 +196,9 @@ export class Classifier {
   }
 
   #ofKeys(scanner: RespScanner, spec: CommandSpec, keys: readonly number[], databases = NONE): Verdict {
-    const refused = this.#reservedKey(scanner, spec, keys);
-    if (refused !== undefined) return refused;
+    const reserved = this.#reserved.judge(scanner, keys);
+    if (reserved?.foreign === true) return { kind: 'ignored', spec };
+    if (reserved !== undefined) return reservedKey(spec, reserved);
     const split = spec.rule === 'split' && keys.length > 1 && this.#options.splitMultiKey;
     return {
       kind: 'keyed',
@@ -269,18 +264,8 @@ export class Classifier {
   }
 
   #reservedKey(scanner: RespScanner, spec: CommandSpec, keys: readonly number[]): PoisonVerdict | undefined {
-    const { buffer, argStart, argEnd } = scanner;
-    for (const key of keys) {
-      if (!startsWith(buffer, argStart[key] as number, argEnd[key] as number, this.#reserved)) continue;
-      const shown = formatKey(scanner.arg(key));
-      const prefix = formatKey(this.#reserved);
-      return poison(
-        'RESERVED_KEY',
-        `${spec.name} on ${shown}: keys under ${prefix} belong to lanegate`,
-        scanner.arg(key),
-      );
-    }
-    return undefined;
+    const found = this.#reserved.judge(scanner, keys);
+    return found && reservedKey(spec, found);
   }
 
   /** An unknown subcommand of a container that is refused as a whole is refused for that reason. */
@@ -302,36 +287,6 @@ export class Classifier {
       return all(strangerSpec(name.toUpperCase()), 'keys unknown');
     return poison('UNKNOWN_COMMAND', `${name} is not a known command`);
   }
-}
-
-function policyOf(spec: CommandSpec, { allow, deny, lacks }: ClassifierOptions): Policy {
-  if (isNamed(spec.name, deny)) return 'denied';
-  if (spec.write && lacks?.has(spec.name.split(' ', 1)[0] as string) === true) return 'lacking';
-  return isNamed(spec.name, allow) ? 'allowed' : undefined;
-}
-
-function isNamed(name: string, list: readonly string[] = []): boolean {
-  return list.some((entry) => entry.toUpperCase() === name || name.startsWith(`${entry.toUpperCase()} `));
-}
-
-/** A command that no table has and the operator allows: nobody knows its keys. */
-function strangerSpec(name: string): CommandSpec {
-  return {
-    name,
-    arity: -1,
-    flags: [],
-    keySpecs: [],
-    origin: 'handmade',
-    index: -1,
-    rule: 'keys',
-    write: true,
-    plainArgcMax: 0,
-    plainSingleKey: false,
-    oneKeyFirst: false,
-    mayRewrite: false,
-    subcommands: [],
-    word: Buffer.from(name.slice(name.lastIndexOf(' ') + 1)),
-  };
 }
 
 function keyed(spec: CommandSpec, key: Buffer): KeyedVerdict {
@@ -391,6 +346,10 @@ function wrongArity(spec: CommandSpec): PoisonVerdict {
 
 function syntax(spec: CommandSpec, what: string): PoisonVerdict {
   return poison('SYNTAX', `${spec.name} cannot be read: ${what}`);
+}
+
+function reservedKey(spec: CommandSpec, { why, key }: Reserved): PoisonVerdict {
+  return poison('RESERVED_KEY', `${spec.name} on ${why}`, key);
 }
 
 function poison(code: PoisonCode, reason: string, key?: Buffer): PoisonVerdict {

@@ -3,7 +3,7 @@
 
 import type { SpecFacts, SpecOrigin } from './command-spec.ts';
 
-export const RULES_VERSION = 2;
+export const RULES_VERSION = 3;
 
 export type Rule =
   /** keys from the key specs; without keys all lanes */

@@ -6,7 +6,7 @@ import { encodeCommand, RespScanner } from '../binlog/resp.ts';
 import { rewriteFor } from '../binlog/rewrite.ts';
 import { TargetView } from '../roles/target-view.ts';
 import { ConfigurationError } from '../runtime/errors.ts';
-import { type Identity, RESERVED_PREFIX } from '../target/control.ts';
+import type { Identity } from '../target/control.ts';
 import type { CommandContext } from './context.ts';
 
 const LANES_DEFAULT = 8;
@@ -43,7 +43,7 @@ export async function explain(context: CommandContext): Promise<number> {
     scriptKeys,
     allow,
     deny,
-    reservedPrefix: RESERVED_PREFIX,
+    pipeline: config.name,
   });
   const explanation = explained(args, classifier, lanes);
   stdout.write(config.json ? `${JSON.stringify(explanation)}\n` : text(explanation));

@@ -23,7 +23,7 @@ import type { CommandContext } from './context.ts';
 import { ProgressMeter, renderProgress } from './progress-view.ts';
 import { sourceOf } from './source-of.ts';
 import { stopText } from './stop-text.ts';
-import { workerOptions } from './worker-options.ts';
+import { routingPolicy, workerOptions } from './worker-options.ts';
 
 const LANES_FOLLOW_MS = 1_000;
 const PROGRESS_WIDTH = 100;
@@ -88,7 +88,9 @@ async function startWorker(
     const ended = aborted(signal).then((): never => {
       throw new AbortedError();
     });
-    await Promise.race([admit(worker.context, source, config, signal), ended]);
+    worker.register();
+    const policy = config.roles.includes('ingest') ? routingPolicy(config) : undefined;
+    await Promise.race([admit(worker.context, source, { ...config, policy }, signal), ended]);
     if (signal.aborted) throw new AbortedError();
   } catch (error) {
     await worker.stop(0);

@@ -1,3 +1,4 @@
+import type { IngestLimits } from '../../processors/ingest.ts';
 import type { Config } from '../config.ts';
 import type { WorkerOptions } from '../roles/worker.ts';
 import type { Endpoint } from '../runtime/endpoint.ts';
@@ -8,6 +9,10 @@ import type { Source } from '../sources/source.ts';
 const SEGMENT_GAP_MAX = 1_024;
 const SLICE_MS = 1_000;
 const LANE_LINGER_MS = 200;
+/** What Redis takes as one value (proto-max-bulk-len): an item of the journal is one. */
+const ITEM_BYTES_MAX = 512 * 1024 * 1024;
+/** Header, index and what else an item holds. */
+const ITEM_SLACK_BYTES = 64 * 1024;
 /** A FLUSHALL of a large target may block it for a while; a connection that died unnoticed blocks the gate as long. */
 const GATE_TIMEOUT_MS = 120_000;
 
@@ -17,6 +22,16 @@ export function routingPolicy(
 ): Readonly<Record<string, unknown>> {
   const { splitMultiKey, publish, scriptKeys, allow, deny } = config;
   return { splitMultiKey, publish, scriptKeys, allow: [...allow].sort(), deny: [...deny].sort() };
+}
+
+/** A single command may weigh what an item takes besides the bytes of a round or a segment. */
+function limitsOf(config: Config): IngestLimits {
+  const { roundBytes: roundBytesMax, segmentBytes: segmentBytesMax, transactionBytes } = config;
+  const besides = Math.max(roundBytesMax, segmentBytesMax) + ITEM_SLACK_BYTES;
+  const commandBytesMax = Math.max(ITEM_SLACK_BYTES, ITEM_BYTES_MAX - besides);
+  const transactionBytesMax = Math.min(transactionBytes, commandBytesMax);
+  const segmentGapMax = SEGMENT_GAP_MAX;
+  return { roundBytesMax, segmentBytesMax, segmentGapMax, transactionBytesMax, commandBytesMax };
 }
 
 /** How `run` and `worker` start a process from the configuration. */
@@ -46,12 +61,7 @@ export function workerOptions(
       expiryGraceMs: config.expiryGraceMs,
       policy,
       classifier: { splitMultiKey, publish, scriptKeys, allow, deny },
-      limits: {
-        roundBytesMax: config.roundBytes,
-        segmentBytesMax: config.segmentBytes,
-        segmentGapMax: SEGMENT_GAP_MAX,
-        transactionBytesMax: config.transactionBytes,
-      },
+      limits: limitsOf(config),
       retentionMs: config.retentionMs,
     },
     retention: { ms: config.retentionMs, bytes: config.retentionBytes },

@@ -1,6 +1,6 @@
 import type { Redis } from 'ioredis';
+import { RESERVED_PREFIX } from '../binlog/reserved-keys.ts';
 import type { Endpoint } from '../runtime/endpoint.ts';
-import { RESERVED_PREFIX } from '../target/control.ts';
 import { connect } from './servers.ts';
 import { judgedKeys, RECORD_DB } from './workload.ts';
 

@@ -15,7 +15,7 @@ import { failpoint } from '../runtime/failpoints.ts';
 import type { Link } from '../verify/link.ts';
 import { isReserved } from '../verify/sample.ts';
 import { bufferOf, buffersOf, listOf } from '../verify/values/pair.ts';
-import type { Argument } from '../wire/connection.ts';
+import type { Argument } from '../wire/encode.ts';
 import { type Reply, ReplyError } from '../wire/replies.ts';
 import { FieldDeadlines } from './field-deadlines.ts';
 import type { Lone } from './lone.ts';

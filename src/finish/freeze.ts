@@ -10,7 +10,8 @@ import { Backoff, sleep } from '../runtime/backoff.ts';
 import type { Endpoint } from '../runtime/endpoint.ts';
 import { StopError } from '../runtime/errors.ts';
 import { safeMessage } from '../runtime/log.ts';
-import { type Argument, Connection } from '../wire/connection.ts';
+import { Connection } from '../wire/connection.ts';
+import type { Argument } from '../wire/encode.ts';
 import { type Reply, ReplyError } from '../wire/replies.ts';
 
 export const PAUSE_MS = 15_000;

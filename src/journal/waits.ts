@@ -26,7 +26,13 @@ export class Waits {
     const isNew = !this.#open.has(place);
     this.#open.set(place, code);
     const record: Wait = { sinceMs: nowMs, code, hint, worker: this.#worker };
-    await this.#redis.hset(this.#keys.waiting, `${place}|${this.#worker}`, JSON.stringify(record));
+    try {
+      await this.#redis.hset(this.#keys.waiting, `${place}|${this.#worker}`, JSON.stringify(record));
+    } catch (error) {
+      // A queue that takes no writes: said again, until status can see it.
+      this.#open.delete(place);
+      throw error;
+    }
     return isNew;
   }
 

@@ -110,11 +110,8 @@ export function targetFindings(info: ReadonlyMap<string, string>, policy: string
     findings.push({ level, what: 'target', text, hint });
   const version = info.get('redis_version');
   if (info.get('role') === 'slave') {
-    add(
-      'error',
-      'the target is a replica',
-      'promote it (REPLICAOF NO ONE), or point --target at the primary',
-    );
+    const hint = 'promote it (REPLICAOF NO ONE), or point --target at the primary';
+    findings.push({ level: 'error', what: 'target', text: 'the target is a replica', hint, passes: true });
   } else {
     add('ok', `the target is a primary${version === undefined ? '' : ` (${version})`}`);
   }

@@ -1,3 +1,4 @@
+import { createHash } from 'node:crypto';
 import type { Redis } from 'ioredis';
 import { z } from 'zod';
 import type { JournalKeys } from '../journal/keys.ts';
@@ -9,7 +10,10 @@ const registrationSchema = z.object({
   id: z.string(),
   host: z.string(),
   pid: z.int(),
+  /** None while it is not admitted yet. */
   roles: z.array(z.string()),
+  /** Fingerprint of the options that decide which commands are applied, of a process that may ingest. */
+  policy: z.string().optional(),
   lanes: z.array(z.int()),
   atMs: z.number(),
   /** Of the ingest's holder: what it knows of the source. */
@@ -50,6 +54,10 @@ export async function aliveWorkers(redis: Redis, keys: JournalKeys, nowMs: numbe
     return parsed.success ? [parsed.data] : [];
   });
   return all.filter(({ atMs }) => nowMs - atMs <= REGISTRATION_MS_MAX).sort((a, b) => (a.id < b.id ? -1 : 1));
+}
+
+export function policyFingerprint(policy: Readonly<Record<string, unknown>>): string {
+  return createHash('sha256').update(JSON.stringify(policy)).digest('hex').slice(0, 16);
 }
 
 function readJson(text: string): unknown {

@@ -28,7 +28,7 @@ import { AbortedError } from '../runtime/errors.ts';
 import { type Logger, safeMessage } from '../runtime/log.ts';
 import type { Source } from '../sources/source.ts';
 import { ControlKeys } from '../target/control.ts';
-import { aliveWorkers } from './registration.ts';
+import { aliveWorkers, policyFingerprint } from './registration.ts';
 
 export type Role = 'ingest' | 'lanes' | 'gate';
 
@@ -64,6 +64,8 @@ export class WorkerProcess {
   readonly #lanes: Worker[] = [];
   readonly #others: Worker[] = [];
   #supervisor: Promise<void> | undefined;
+  #registered: Promise<void> | undefined;
+  #started = false;
   #stopping: Promise<void> | undefined;
   #queueLostAtMs: number | undefined;
 
@@ -128,15 +130,22 @@ export class WorkerProcess {
     return this.#redis.status === 'ready';
   }
 
+  /** Shows the process to the others and to status, before it takes part. */
+  register(): void {
+    this.#registered ??= this.#keepRegistered();
+  }
+
   start(): void {
     const { roles } = this.#options;
+    this.#started = true;
     const holder = this.#holder;
     if (roles.includes('ingest') && holder) {
       this.#others.push(this.#worker(INGEST_QUEUE, (job, token) => this.#jobs.ingest(holder, job, token)));
     }
     if (roles.includes('gate'))
       this.#others.push(this.#worker(GATE_QUEUE, (job, token) => this.#jobs.gate(job, token)));
-    this.#supervisor = Promise.all([this.#supervise(), this.#keepRegistered()]).then(() => {});
+    this.register();
+    this.#supervisor = this.#supervise();
   }
 
   /** Hands active jobs back and ends within `graceMs`; what is not done then is left to the stalled check. */
@@ -150,7 +159,7 @@ export class WorkerProcess {
     const closing = workers.map((worker) => worker.close());
     this.#abort.abort();
     const deadline = sleep(graceMs, new AbortController().signal);
-    await Promise.race([Promise.allSettled([...closing, this.#supervisor]), deadline]);
+    await Promise.race([Promise.allSettled([...closing, this.#supervisor, this.#registered]), deadline]);
     const goodbye = this.context.redis.hdel(this.context.journal.keys.workers, this.id);
     await Promise.race([goodbye.catch(() => {}), sleep(500, new AbortController().signal)]);
     this.context.sessions.close();
@@ -236,14 +245,16 @@ export class WorkerProcess {
   }
 
   async #register(): Promise<void> {
-    const { roles } = this.#options;
+    const { roles, holder } = this.#options;
     const { pid } = process;
+    this.#jobs.forgetNewer();
     const registration = {
       id: this.id,
       host: hostname(),
       pid,
-      roles,
+      roles: this.#started ? roles : [],
       lanes: this.activeLanes,
+      ...(roles.includes('ingest') ? { policy: policyFingerprint(holder.policy) } : {}),
       atMs: Date.now(),
       ...(this.#holder?.view ? { ingest: this.#holder.view } : {}),
     };

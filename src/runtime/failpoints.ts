@@ -2,10 +2,11 @@
 //   kill   SIGKILL to itself, before the next statement
 //   stop   SIGSTOP to itself; goes on after SIGCONT
 //   hang   a promise that never settles
+//   busy   blocks the event loop until the file LANEGATE_FAILPOINT_FILE with .go behind it is there
 // @3: at the third hit (1 without it), and only then. Before acting the name is appended to LANEGATE_FAILPOINT_FILE,
 // so that a test knows that the place was reached.
 
-import { appendFileSync } from 'node:fs';
+import { appendFileSync, existsSync } from 'node:fs';
 import { ConfigurationError } from './errors.ts';
 
 interface Failpoint {
@@ -29,9 +30,11 @@ export function armFailpoints(env: Record<string, string | undefined>): string[]
   for (const part of (env.LANEGATE_FAILPOINT ?? '').split(';')) {
     if (part.trim() === '') continue;
     const [, name, action, hit = '1'] =
-      /^([\w-]+)=(kill|stop|hang)(?:@([1-9]\d{0,8}))?$/.exec(part.trim()) ?? [];
+      /^([\w-]+)=(kill|stop|hang|busy)(?:@([1-9]\d{0,8}))?$/.exec(part.trim()) ?? [];
     if (name === undefined || action === undefined) {
-      throw new ConfigurationError([`LANEGATE_FAILPOINT: "${part.trim()}" is not NAME=kill|stop|hang[@HIT]`]);
+      throw new ConfigurationError([
+        `LANEGATE_FAILPOINT: "${part.trim()}" is not NAME=kill|stop|hang|busy[@HIT]`,
+      ]);
     }
     found.set(name, { action, hit: Number(hit), hits: 0 });
   }
@@ -53,5 +56,9 @@ function act(name: string): void | Promise<void> {
   if (point.hits !== point.hit) return;
   if (recordPath !== undefined) appendFileSync(recordPath, `${name}\n`);
   if (point.action === 'hang') return NEVER;
+  if (point.action === 'busy') {
+    while (!existsSync(`${recordPath}.go`));
+    return;
+  }
   process.kill(process.pid, point.action === 'kill' ? 'SIGKILL' : 'SIGSTOP');
 }

@@ -20,7 +20,8 @@ import type { Entry } from '../sources/source.ts';
 import type { Origin } from './command-list.ts';
 import { type Lanes, unionOf } from './lane-set.ts';
 import { malformation } from './malformation.ts';
-import { RoundBuilder, type RoundLimits } from './round-builder.ts';
+import { RoundBuilder } from './round-builder.ts';
+import { commandTooLarge, type SequencerLimits, transactionTooLarge } from './too-large.ts';
 import { type Letter, type Poison, Unit } from './unit.ts';
 
 export interface SequencerOptions {
@@ -37,7 +38,7 @@ export interface SequencerOptions {
   readonly onlyDb?: number | undefined;
   /** What the target has to be told in other words. */
   readonly spelling?: Spelling | undefined;
-  readonly limits: RoundLimits & { readonly roundBytesMax: number; readonly transactionBytesMax: number };
+  readonly limits: SequencerLimits;
   readonly positionInside: (entry: Entry, taken: number) => string;
   /** What to do with a command that cannot be taken: stop in front of it, or leave it out with a record. */
   readonly onPoison: (
@@ -55,6 +56,8 @@ export type SequencerStep =
   | { readonly kind: 'poison'; readonly poison: Poison; readonly position: string };
 
 type RoutedVerdict = KeyedVerdict | AllVerdict;
+
+const NOTHING = Buffer.alloc(0);
 
 class Stop extends Error {
   readonly poison: Poison;
@@ -74,6 +77,7 @@ export class Sequencer {
   #headOfRound: number;
   /** The entry under the scanner, and the database that holds in it. */
   #origin: Origin = { buffer: Buffer.alloc(0), db: 0, timeMs: 0 };
+  readonly #commandBytesMax: number;
   #ignored = 0;
   readonly #unit = new Unit();
   /** Between MULTI and EXEC; what is between them is gathered in `#unit`. */
@@ -88,6 +92,7 @@ export class Sequencer {
   constructor(options: SequencerOptions) {
     this.#options = options;
     this.#lanes = options.tails.length;
+    this.#commandBytesMax = options.limits.commandBytesMax ?? Infinity;
     this.#builder = new RoundBuilder(options.generation, options.tails, options.limits);
     this.#seq = options.head;
     this.#headOfRound = options.head;
@@ -176,6 +181,11 @@ export class Sequencer {
   #command(): void {
     const { buffer, argStart, argEnd, start, end } = this.#scanner;
     const { table, classifier } = this.#options;
+    if (end - start > this.#commandBytesMax) {
+      const { code, reason } = commandTooLarge(end - start, this.#commandBytesMax);
+      this.#refuseCommand(code, reason, undefined, NOTHING);
+      return;
+    }
     const spec = table.lookup(buffer, argStart[0] as number, argEnd[0] as number);
     if (
       spec !== undefined &&
@@ -356,19 +366,9 @@ export class Sequencer {
     if (verdict.kind === 'context' && verdict.what === 'SELECT') this.#context(verdict);
   }
 
-  /** Under the number of its MULTI, and as a whole: half of a transaction is none. */
   #refuseTransaction(): void {
     const max = this.#options.limits.transactionBytesMax;
-    const poison: Poison = {
-      seq: this.#unit.first,
-      code: 'TRANSACTION_TOO_LARGE',
-      command: 'MULTI',
-      key: null,
-      reason: `a MULTI ... EXEC of more than ${max} bytes (--transaction-bytes takes a larger one)`,
-      position: this.#position,
-      // Up to its end, which is not reached yet.
-      bytes: Buffer.alloc(0),
-    };
+    const poison = transactionTooLarge(this.#unit.first, this.#position, max);
     const decision = this.#options.onPoison(poison);
     if (decision.kind === 'stop') throw new Stop(poison);
     this.#leftOut = { seq: poison.seq, record: decision.record, start: this.#multiStart };
@@ -377,11 +377,13 @@ export class Sequencer {
     this.#unit.begin(poison.seq, 'MULTI');
   }
 
-  #refuseCommand(code: string, reason: string, key?: Buffer): void {
+  /** `bytes`: what the dead letter keeps of it, all by default. */
+  #refuseCommand(code: string, reason: string, key?: Buffer, bytes?: Buffer): void {
     const { buffer, start, end } = this.#scanner;
     const command = formatKey(this.#scanner.arg(0)).toUpperCase();
     const shown = key === undefined ? null : formatKey(key);
-    this.#refuse({ code, command, key: shown, reason, bytes: Buffer.from(buffer.subarray(start, end)) });
+    const kept = bytes ?? Buffer.from(buffer.subarray(start, end));
+    this.#refuse({ code, command, key: shown, reason, bytes: kept });
   }
 
   #refuse(poison: Omit<Poison, 'seq' | 'position'>): void {

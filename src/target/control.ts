@@ -1,11 +1,9 @@
 import { randomBytes } from 'node:crypto';
 import { z } from 'zod';
+import { RESERVED_PREFIX } from '../binlog/reserved-keys.ts';
 
 // What the pipeline keeps in the target, in the same EXEC as the data: identity, low-water mark and one
 // checkpoint per lane. Together with the source it is enough to go on from (I5).
-
-/** Log commands must not touch keys under this prefix. */
-export const RESERVED_PREFIX = 'lanegate:';
 
 export const FORMAT = 1;
 

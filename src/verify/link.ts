@@ -12,7 +12,8 @@ import type { Endpoint } from '../runtime/endpoint.ts';
 import { AbortedError, StopError } from '../runtime/errors.ts';
 import { safeMessage } from '../runtime/log.ts';
 import { refusalOf } from '../target/refusal.ts';
-import { type Argument, Connection, ConnectionLost } from '../wire/connection.ts';
+import { Connection, ConnectionLost } from '../wire/connection.ts';
+import type { Argument } from '../wire/encode.ts';
 import { type Reply, ReplyError } from '../wire/replies.ts';
 import type { Request } from './request.ts';
 

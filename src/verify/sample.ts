@@ -1,4 +1,4 @@
-import { RESERVED_PREFIX } from '../target/control.ts';
+import { RESERVED_PREFIX } from '../binlog/reserved-keys.ts';
 
 const HASHES = 2 ** 32;
 const PREFIX = Buffer.from(RESERVED_PREFIX);

@@ -14,24 +14,24 @@ import { connect as connectTls } from 'node:tls';
 import type { Endpoint } from '../runtime/endpoint.ts';
 import { AbortedError } from '../runtime/errors.ts';
 import type { Arena } from './arena.ts';
+import { type Argument, encodeCommands } from './encode.ts';
 import { type BatchOutcome, type Reply, ReplyError } from './replies.ts';
 import { type Expectation, ReplyReader } from './reply-reader.ts';
 
 const KEEP_ALIVE_DELAY_MS = 10_000;
 const REPLY_BYTES_MAX = 64 * 1024 * 1024;
 const EXEC = Buffer.from('*1\r\n$4\r\nEXEC\r\n');
-/** Arguments below this are copied together: a system call's part of its own costs more. */
-const COPIED_BYTES_MAX = 4 * 1024;
+/** Larger parts leave piece by piece. */
+const PIECE_BYTES = 1024 * 1024;
 /** What any plain socket of this process has just read. The reader keeps no part of it, and nothing awaits in between. */
 const received = Buffer.allocUnsafeSlow(256 * 1024);
-
-export type Argument = Buffer | string | number;
 
 export interface ConnectionOptions {
   /** Shown by CLIENT LIST; a server that does not know CLIENT SETNAME is not asked twice. */
   readonly name?: string | undefined;
   /** For the whole opening: TCP, TLS, AUTH and SELECT. */
   readonly connectTimeoutMs: number;
+  /** How long nothing may arrive, or leave, while a reply is due: a large value may take longer than that. */
   readonly replyTimeoutMs: number;
   /** Of a reply that is read as a value; larger ones end the connection. 64 MiB if not given. */
   readonly maxReplyBytes?: number | undefined;
@@ -59,7 +59,8 @@ export class ConnectionLost extends Error {
 
 type Pending = Expectation & {
   readonly reject: (error: Error) => void;
-  readonly deadline: number;
+  deadline: number;
+  readonly timeoutMs: number;
   /** The turn of the write that carries it. */
   readonly turn: number;
 };
@@ -74,6 +75,9 @@ export class Connection {
   #turn = 0;
   #timer: NodeJS.Timeout | undefined;
   #timerDue = Infinity;
+  /** When bytes arrived last, or a piece of a large request had left. */
+  #movedAtMs = 0;
+  #sendingLarge = false;
   #closed = false;
   #closeReason: Error | undefined;
 
@@ -176,10 +180,11 @@ export class Connection {
         return;
       }
       const { parts, expectation } = prepare(resolve);
-      const deadline = performance.now() + (options.timeoutMs ?? this.#replyTimeoutMs);
-      this.#pending.push({ ...expectation, reject, deadline, turn: this.#turn });
+      const timeoutMs = options.timeoutMs ?? this.#replyTimeoutMs;
+      const deadline = performance.now() + timeoutMs;
+      this.#pending.push({ ...expectation, reject, deadline, timeoutMs, turn: this.#turn });
       this.#watchDeadline(deadline);
-      if (this.#outgoing.length === 0) process.nextTick(() => this.#flush());
+      if (this.#outgoing.length === 0 && !this.#sendingLarge) process.nextTick(() => this.#flush());
       for (const part of parts) this.#outgoing.push(part);
     });
     // A lost connection rejects every pending call at once; a caller that stops at the first one it awaits must not
@@ -191,14 +196,34 @@ export class Connection {
   #flush(): void {
     if (this.#closed) return;
     this.#turn++;
-    this.#socket.cork();
-    for (const part of this.#outgoing) this.#socket.write(part);
-    this.#socket.uncork();
+    const parts = this.#outgoing;
     this.#outgoing = [];
+    if (parts.some((part) => part.length > PIECE_BYTES)) {
+      void this.#sendPieces(parts);
+      return;
+    }
+    this.#socket.cork();
+    for (const part of parts) this.#socket.write(part);
+    this.#socket.uncork();
+  }
+
+  /** One write of all of it would not show that it moves. What is issued meanwhile leaves behind it. */
+  async #sendPieces(parts: readonly Buffer[]): Promise<void> {
+    this.#sendingLarge = true;
+    for (const part of parts) {
+      for (let at = 0; at < part.length && !this.#closed; at += PIECE_BYTES) {
+        const piece = part.subarray(at, at + PIECE_BYTES);
+        await new Promise<void>((resolve) => this.#socket.write(piece, () => resolve()));
+        this.#movedAtMs = performance.now();
+      }
+    }
+    this.#sendingLarge = false;
+    if (this.#outgoing.length > 0) this.#flush();
   }
 
   #onBytes(bytes: Buffer): void {
     if (this.#closed) return;
+    this.#movedAtMs = performance.now();
     try {
       this.#reader.feed(bytes, this.#pending);
     } catch (error) {
@@ -224,7 +249,11 @@ export class Connection {
     this.#timerDue = Infinity;
     const now = performance.now();
     let earliest = Infinity;
-    for (const pending of this.#pending) earliest = Math.min(earliest, pending.deadline);
+    for (const pending of this.#pending) {
+      if (pending.deadline <= now)
+        pending.deadline = Math.max(pending.deadline, this.#movedAtMs + pending.timeoutMs);
+      earliest = Math.min(earliest, pending.deadline);
+    }
     if (earliest <= now) this.#lose('did not reply in time');
     else if (earliest !== Infinity) this.#watchDeadline(earliest);
   }
@@ -336,45 +365,4 @@ function codeOf(error: Error): string {
   if (code === undefined || !/^(E[A-Z]+|EAI_\w+)$/.test(code) || code === 'EPROTO')
     return reason ?? error.message;
   return code;
-}
-
-function encodeCommands(commands: readonly (readonly Argument[])[]): Buffer {
-  return Buffer.concat(encodeParts(commands));
-}
-
-/** Commands as they go over the wire; large arguments are parts of their own, not copied. */
-export function encodeParts(commands: readonly (readonly Argument[])[]): Buffer[] {
-  const parts: Buffer[] = [];
-  let text = '';
-  let small: Buffer[] = [];
-  const flushText = () => {
-    if (text !== '') small.push(Buffer.from(text));
-    text = '';
-  };
-  const flush = () => {
-    flushText();
-    if (small.length > 0) parts.push(small.length === 1 ? (small[0] as Buffer) : Buffer.concat(small));
-    small = [];
-  };
-  for (const args of commands) {
-    text += `*${args.length}\r\n`;
-    for (const arg of args) {
-      if (Buffer.isBuffer(arg)) {
-        text += `$${arg.length}\r\n`;
-        if (arg.length < COPIED_BYTES_MAX) {
-          flushText();
-          small.push(arg);
-        } else {
-          flush();
-          parts.push(arg);
-        }
-        text += '\r\n';
-      } else {
-        const word = String(arg);
-        text += `$${Buffer.byteLength(word)}\r\n${word}\r\n`;
-      }
-    }
-  }
-  flush();
-  return parts;
 }

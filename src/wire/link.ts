@@ -1,5 +1,6 @@
 import type { Arena } from './arena.ts';
-import { type Argument, type Connection, ConnectionLost, encodeParts } from './connection.ts';
+import { type Connection, ConnectionLost } from './connection.ts';
+import { type Argument, encodeParts } from './encode.ts';
 import { type Reply, ReplyError } from './replies.ts';
 
 /**

@@ -15,7 +15,6 @@ const LINES = {
   rollbackNoticed: /the target went back in time/g,
   waitedForTarget: /waiting for the target|the lane waits|the gate waits/g,
   fullSyncs: /the target's data is replaced/g,
-  refusedAtStart: /^lanegate: the target is a replica$/gm,
 } as const;
 
 export type LogGuard = keyof typeof LINES;
@@ -71,7 +70,7 @@ export class Crew {
     child.signal('SIGTERM');
     const code = await Promise.race([child.exit(), delay(EXIT_MS_MAX, 'late' as const)]);
     // Where it was killed, somebody else has killed it.
-    if (code === 0 || child.process.signalCode === 'SIGKILL' || refusedAtStart(child)) return;
+    if (code === 0 || child.process.signalCode === 'SIGKILL') return;
     this.unexpected.push(`ended with ${code} after SIGTERM: ${child.output.slice(-TAIL_CHARS)}`);
     await child.kill();
   }
@@ -95,17 +94,12 @@ export class Crew {
   #ended(child: WorkerChild): void {
     this.#members.delete(child);
     tally(this.#seen, child.output);
-    if (this.#doomed.delete(child) || refusedAtStart(child)) return;
+    if (this.#doomed.delete(child)) return;
     const { exitCode, signalCode } = child.process;
     this.unexpected.push(
       `ended by itself with ${signalCode ?? exitCode}: ${child.output.slice(-TAIL_CHARS)}`,
     );
   }
-}
-
-/** Whoever starts while the target is read-only ends with 1, and is started again as a service would do it. */
-function refusedAtStart({ process, output }: WorkerChild): boolean {
-  return process.exitCode === 1 && /^lanegate: the target is a replica$/m.test(output);
 }
 
 function tally(into: Map<LogGuard, number>, text: string): void {

@@ -1,9 +1,12 @@
+import { setTimeout as delay } from 'node:timers/promises';
+import { pathToFileURL } from 'node:url';
 import { Queue } from 'bullmq';
 import { describe, expect, test } from 'vitest';
 import { laneOf, slotOf } from '../../src/binlog/lane-map.ts';
 import { encodeCommands } from '../../src/binlog/resp.ts';
 import { Feed, until } from '../support/faults.ts';
 import { Pipeline } from '../support/pipeline.ts';
+import { FaultyProxy } from '../support/proxy.ts';
 import { type Command, logWorkload } from '../support/workload.ts';
 
 // Scenarios of RELIABILITY.md that have no better place.
@@ -31,7 +34,36 @@ async function appliedSome(pipeline: Pipeline): Promise<void> {
   await until('work is done', async () => ((await pipeline.counters()).applied ?? 0) > 50);
 }
 
+async function places(pipeline: Pipeline, what: 'waiting' | 'stops'): Promise<Record<string, string>> {
+  return await pipeline.queue.client().hgetall(`${PREFIX}:${what}`);
+}
+
 describe.concurrent('scenarios', () => {
+  test('4: the reply that ends a job is lost: its lane goes on, and nothing is applied twice', async () => {
+    let proxy: FaultyProxy | undefined;
+    await using pipeline = await Pipeline.start({
+      lanes: LANES,
+      queueUrl: async (queue) => {
+        proxy = await FaultyProxy.start(queue.port);
+        return proxy.url;
+      },
+    });
+    await using made = proxy as unknown as FaultyProxy;
+    const feed = await workload(pipeline, 401);
+    pipeline.worker();
+    await feed.while(0.2, () => appliedSome(pipeline));
+    for (let round = 0; round < 3; round++) {
+      const { cuts } = made;
+      // What a lane's job leaves behind for people travels with the step that ends it.
+      made.cutAfter('{"ended":"', 'request', 'after-execution');
+      await feed.while(0.2, () => until('the reply is lost', () => made.cuts > cuts));
+    }
+    await feed.rest();
+    await pipeline.caughtUp();
+    expect(await pipeline.differences()).toEqual([]);
+    expect(await places(pipeline, 'stops')).toEqual({});
+  });
+
   test('18: a script keeps the target busy: the lanes wait, and go on when it is killed', async () => {
     await using pipeline = await Pipeline.start({
       lanes: LANES,
@@ -113,6 +145,26 @@ describe.concurrent('scenarios', () => {
     }
   });
 
+  test('36: the clocks of the workers jump an hour ahead and back behind, one is killed meanwhile', async () => {
+    await using pipeline = await Pipeline.start({ lanes: LANES });
+    const feed = await workload(pipeline, 3601);
+    const clock = pathToFileURL('test/support/clock.mjs').href;
+    const workers = [0, 1].map(() => pipeline.worker({ env: { NODE_OPTIONS: `--import ${clock}` } }));
+    await feed.while(0.2, () => appliedSome(pipeline));
+    for (const [at, worker] of [...workers, ...workers.slice(0, 1)].entries()) {
+      worker.signal('SIGUSR2');
+      await feed.while(0.15, () => until('it has jumped', () => worker.output.includes('clock: ')));
+      if (at === 2) await until('it jumped back', () => worker.output.includes('clock: -3600000'));
+    }
+    // Only one with a clock of its own is left.
+    await workers[1]?.kill();
+    await feed.rest();
+    await pipeline.caughtUp();
+    expect(await pipeline.differences()).toEqual([]);
+    expect(await places(pipeline, 'stops')).toEqual({});
+    expect((await pipeline.counters()).fenced ?? 0).toBe(0);
+  });
+
   test('38: a job of a newer version is handed back and fails nowhere; the other lanes go on', async () => {
     await using pipeline = await Pipeline.start({ lanes: LANES });
     pipeline.worker();
@@ -131,14 +183,53 @@ describe.concurrent('scenarios', () => {
       );
       expect(await queue.getFailedCount()).toBe(0);
       expect(['active', 'waiting']).toContain(await newer.getState());
+      // It is said, and the job is not taken up again and again.
+      await until('status says so', async () =>
+        Object.entries(await places(pipeline, 'waiting')).some(
+          ([place, text]) => place.startsWith('lane:0|') && text.includes('NEWER_JOB'),
+        ),
+      );
+      expect(pipeline.logs()).toContain('left to newer processes');
+      const taken = async () => Number(await redis.hget(`${PREFIX}:lane-0:${newer.id}`, 'ats'));
+      const before = await taken();
+      await delay(2_000);
+      expect((await taken()) - before).toBeLessThan(10);
       // As the newer process would that takes it.
       await until('it is gone', () => newer.remove().then(() => true));
       await pipeline.caughtUp();
       expect(await target.get(keyIn(0, 'k'))).toBe('after');
+      await until('nobody waits', async () => Object.keys(await places(pipeline, 'waiting')).length === 0);
     } finally {
       await queue.close();
       redis.disconnect();
     }
+  });
+
+  test('42: a key that expired under way, SETBIT and APPEND beyond what the target takes: the lane stops and says why', async () => {
+    await using pipeline = await Pipeline.start({
+      lanes: LANES,
+      targetArgs: ['--proto-max-bulk-len', '1mb'],
+    });
+    const target = pipeline.target.client();
+    const gone = keyIn(0, 'gone');
+    const big = keyIn(2, 'big');
+    await log(pipeline, 0, ['SET', gone, '1', 'PX', '1'], ['SET', keyIn(3, 'other'), '1']);
+    await log(pipeline, 0, ['RENAME', gone, `{${gone}}to`], ['SET', keyIn(0, 'behind'), '1']);
+    await log(pipeline, 0, ['SETBIT', keyIn(1, 'bits'), String(2 ** 33), '1']);
+    await log(pipeline, 0, ['SET', big, 'x'.repeat(1_000_000)], ['APPEND', big, 'x'.repeat(100_000)]);
+    pipeline.worker();
+    const reasonOf = async (place: string) =>
+      await until(`${place} has stopped`, async () => (await places(pipeline, 'stops'))[place]);
+    expect(JSON.parse(await reasonOf('lane:0'))).toMatchObject({
+      command: 'RENAME',
+      key: gone,
+      reason: expect.stringMatching(/no such key/),
+      hint: expect.stringMatching(/lane resume 0/),
+    });
+    expect(await reasonOf('lane:1')).toMatch(/SETBIT.*bit offset/);
+    expect(await reasonOf('lane:2')).toMatch(/APPEND.*string exceeds maximum allowed size/);
+    expect(await target.get(keyIn(3, 'other'))).toBe('1');
+    expect((await pipeline.counters()).divergences).toBe(3);
   });
 
   test("43: the queue's Redis forgets its scripts, again and again", async () => {

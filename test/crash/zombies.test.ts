@@ -8,6 +8,7 @@ import { logWorkload } from '../support/workload.ts';
 
 const ZOMBIES: readonly { readonly failpoint: string; readonly asleep: string }[] = [
   { failpoint: 'between-multi-and-exec=stop@3', asleep: 'as a lane, inside its MULTI' },
+  { failpoint: 'between-multi-and-exec=busy@3', asleep: 'with a CPU that is busy, inside its MULTI' },
   { failpoint: 'gate-after-pause=stop@1', asleep: 'as a gate, with the lanes paused' },
   { failpoint: 'before-commit=stop@3', asleep: 'as ingest, with a round in its hands' },
 ];
@@ -26,7 +27,7 @@ describe.concurrent('a process that was stopped for longer than its lock is fenc
       await pipeline.caughtUp();
       expect((await pipeline.counters()).fenced ?? 0).toBe(0);
 
-      zombie.signal('SIGCONT');
+      zombie.goOn();
       await until('the zombie is fenced', async () => ((await pipeline.counters()).fenced ?? 0) >= 1);
       await feed.rest();
       await pipeline.caughtUp();

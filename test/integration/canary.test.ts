@@ -149,7 +149,7 @@ class Scene implements AsyncDisposable {
   }
 
   async applied(key: string): Promise<void> {
-    await until(`${key} is applied`, async () => (await this.target.client().exists(key)) === 1, 30_000);
+    await until(`${key} is applied`, async () => (await this.target.client().exists(key)) === 1, 60_000);
   }
 
   /** Every page that the board has, by the links of its own API. */

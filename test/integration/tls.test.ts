@@ -1,6 +1,6 @@
 import { execFile } from 'node:child_process';
 import { mkdtemp, readFile, rm, writeFile } from 'node:fs/promises';
-import { createServer } from 'node:net';
+import { connect, createServer, type Socket } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { createServer as createTlsServer, type TLSSocket } from 'node:tls';
@@ -31,6 +31,7 @@ class Authority {
     await made.#openssl('req', '-x509', ...made.#newKey('ca'), '-out', made.file('ca.crt'), ...subject);
     await made.#sign('server', 'subjectAltName=IP:127.0.0.1,DNS:redis.test');
     await made.#sign('client', 'extendedKeyUsage=clientAuth');
+    await made.#sign('expired', 'subjectAltName=IP:127.0.0.1', -1);
     return made;
   }
 
@@ -38,13 +39,13 @@ class Authority {
     return join(this.#folder, `${this.#name}-${name}`);
   }
 
-  async #sign(who: string, extension: string): Promise<void> {
+  async #sign(who: string, extension: string, days = 2): Promise<void> {
     const extensions = this.file(`${who}.ext`);
     await writeFile(extensions, `${extension}\n`);
     const request = this.file(`${who}.csr`);
     await this.#openssl('req', ...this.#newKey(who), '-out', request, '-subj', `/CN=${who}`);
     const signer = ['-CA', this.file('ca.crt'), '-CAkey', this.file('ca.key'), '-CAcreateserial'];
-    const out = ['-out', this.file(`${who}.crt`), '-days', '2', '-extfile', extensions];
+    const out = ['-out', this.file(`${who}.crt`), '-days', `${days}`, '-extfile', extensions];
     await this.#openssl('x509', '-req', '-in', request, ...signer, ...out);
   }
 
@@ -65,6 +66,56 @@ async function freePort(): Promise<number> {
       probe.listen(port, '127.0.0.1', () => probe.close(() => resolve(true)));
     });
     if (free) return port;
+  }
+}
+
+/**
+ * Passes on what is said to a server, and breaks its nth connection in the middle of a record: behind so many bytes of the
+ * server's. `plain`: what came and is no TLS.
+ */
+class Breaker implements AsyncDisposable {
+  readonly #server = createServer((client) => this.#accept(client));
+  readonly #port: number;
+  readonly #after: readonly number[];
+  breaks = 0;
+  plain = 0;
+  #accepted = 0;
+
+  constructor(port: number, after: readonly number[]) {
+    this.#port = port;
+    this.#after = after;
+  }
+
+  async listen(): Promise<number> {
+    await new Promise<void>((resolve) => this.#server.listen(0, '127.0.0.1', resolve));
+    return (this.#server.address() as { port: number }).port;
+  }
+
+  #accept(client: Socket): void {
+    const server = connect(this.#port, '127.0.0.1');
+    let left = this.#after[this.#accepted++] ?? Infinity;
+    const end = () => {
+      client.destroy();
+      server.destroy();
+    };
+    for (const socket of [client, server]) socket.on('error', end).on('close', end);
+    client.once('data', (bytes) => {
+      if (bytes[0] !== 0x16) this.plain++;
+    });
+    client.pipe(server);
+    server.on('data', (bytes) => {
+      client.write(bytes.subarray(0, left));
+      left -= bytes.length;
+      if (left > 0) return;
+      left = Infinity;
+      this.breaks++;
+      client.end();
+      server.destroy();
+    });
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    this.#server.close();
   }
 }
 
@@ -145,6 +196,58 @@ describe('TLS', () => {
     expect(await named('redis.test')).toEqual({ code: 0, errors: [] });
     const { code, errors } = await named('stranger.test');
     expect([code, errors[0]?.hint]).toEqual([1, expect.stringContaining('--target-tls-server-name')]);
+  });
+
+  test.each(ROLES)('an expired certificate of the %s is refused, with the reason', async (role) => {
+    const files = {
+      cert: await readFile(ours.file('expired.crt')),
+      key: await readFile(ours.file('expired.key')),
+    };
+    const server = createTlsServer(files, (socket) => socket.on('error', () => {}));
+    server.on('tlsClientError', () => {});
+    await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve));
+    const { port } = server.address() as { port: number };
+    const url = String(env[`LANEGATE_${role}`]).replace(/127\.0\.0\.1:\d+/, `127.0.0.1:${port}`);
+    const { code, errors } = await findings({ [`LANEGATE_${role}`]: url });
+    await new Promise((resolve) => server.close(resolve));
+    const told = errors.find(({ what }) => what === role.toLowerCase());
+    expect([code, told?.text]).toEqual([1, expect.stringMatching(/certificate has expired/)]);
+  });
+
+  test('a connection that breaks inside a record is opened again, over TLS, and nothing is applied twice', async () => {
+    const tlsPort = Number(/:(\d+)$/.exec(String(env.LANEGATE_TARGET))?.[1]);
+    // Inside the handshake, inside the first replies, and later on.
+    await using breaker = new Breaker(tlsPort, [700, 3_000, 2_600, 2_800, 3_500, 5_000, 9_000]);
+    const port = await breaker.listen();
+    const changed = {
+      ...env,
+      LANEGATE_NAME: 'broken',
+      LANEGATE_SOURCE: String(env.LANEGATE_SOURCE).replace('binlog', 'broken'),
+      LANEGATE_TARGET: `rediss://127.0.0.1:${port}`,
+      LANEGATE_TARGET_DATA: 'replace',
+      LANEGATE_WATCHDOG_MS: '100',
+      LANEGATE_CHUNK_BYTES: '4096',
+    };
+    await using worker = spawnLanegate(['worker', '--lanes', '2'], { env: changed });
+    const pushed: string[] = [];
+    const push = async () => {
+      pushed.push(`element ${pushed.length}`);
+      const argv = JSON.stringify(['RPUSH', 'list', pushed.at(-1)]);
+      await servers[0]?.client().call('XADD', 'broken', '*', 'argv', argv);
+    };
+    await until('it broke again and again', async () => {
+      await push();
+      return breaker.breaks >= 7;
+    }).catch((cause) => {
+      throw new Error(`${breaker.breaks} breaks\n${worker.stderr.slice(-3_000)}`, { cause });
+    });
+    await push();
+    expect(await lanegate(['status', '--wait', '--timeout', '40'], { env: changed })).toMatchObject({
+      code: 0,
+    });
+    expect(await servers[1]?.client().lrange('list', 0, -1)).toEqual(pushed);
+    expect(breaker.plain).toBe(0);
+    expect((await worker.kill('SIGTERM')).code).toBe(0);
   });
 
   test('a live source is copied and followed over TLS, with a client certificate', async () => {

@@ -41,7 +41,7 @@ const classifier = new Classifier({
   splitMultiKey: true,
   publish: false,
   scriptKeys: 'all',
-  reservedPrefix: 'lanegate:',
+  pipeline: 'default',
 });
 
 type Started = Begun & { readonly identity: Identity };

@@ -1,6 +1,7 @@
 import { type ChildProcess, spawn } from 'node:child_process';
 import { Readable, Writable } from 'node:stream';
 import { fileURLToPath } from 'node:url';
+import { refuseLeaks } from './canary.ts';
 
 const ROOT = fileURLToPath(new URL('../../', import.meta.url));
 const BIN = fileURLToPath(new URL('../../bin/lanegate.js', import.meta.url));
@@ -56,6 +57,7 @@ export async function lanegate(args: readonly string[], options: CliOptions = {}
       cwd: options.cwd ?? ROOT,
       logTo: err,
     });
+    refuseLeaks(out.text + err.text, { args, ...options });
     return { code, signal: null, stdout: out.text, stderr: err.text };
   } finally {
     clearTimeout(late);
@@ -118,6 +120,8 @@ export class LanegateProcess implements AsyncDisposable {
         this.#result = { code, signal, stdout: this.#stdout, stderr };
         this.#tell();
         resolve(this.#result);
+        // Outside of any promise: a test that does not look at the end fails all the same.
+        refuseLeaks(this.#stdout + this.#stderr, { args, ...options });
       });
     });
     this.#child.stdin?.on('error', () => {});

@@ -1,11 +1,12 @@
 import { type ChildProcess, spawn } from 'node:child_process';
 import { once } from 'node:events';
-import { existsSync, mkdtempSync, readFileSync, rmSync } from 'node:fs';
+import { existsSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
 import { encodeCommands } from '../../src/binlog/resp.ts';
 import { packageRoot } from '../../src/runtime/package.ts';
+import { refuseLeaks } from './canary.ts';
 import { compareServers, type Difference } from './compare.ts';
 import { RedisServer } from './redis-server.ts';
 import type { LoggedEntry } from './workload.ts';
@@ -18,8 +19,13 @@ export interface PipelineOptions {
   readonly lanes?: number;
   readonly args?: readonly string[];
   readonly targetArgs?: readonly string[];
+  readonly queueArgs?: readonly string[];
+  /** The disk of the queue. */
+  readonly queueDir?: string;
   /** Where workers find the target when that is not the server itself: a proxy. */
   readonly targetUrl?: (target: RedisServer) => Promise<string>;
+  /** The same for the queue. */
+  readonly queueUrl?: (queue: RedisServer) => Promise<string>;
   /** Another source than the stream. */
   readonly sourceUrl?: string;
 }
@@ -36,6 +42,7 @@ export class Pipeline implements AsyncDisposable {
   readonly dir = mkdtempSync(join(tmpdir(), 'lanegate-test-'));
 
   #targetUrl: string;
+  #queueUrl: string;
 
   private constructor(servers: readonly RedisServer[], options: PipelineOptions) {
     [this.source, this.queue, this.target, this.oracle] = servers as [
@@ -46,16 +53,21 @@ export class Pipeline implements AsyncDisposable {
     ];
     this.#options = options;
     this.#targetUrl = this.target.url;
+    this.#queueUrl = this.queue.url;
   }
 
   static async start(options: PipelineOptions = {}): Promise<Pipeline> {
     const servers = await Promise.all([
       RedisServer.start(),
-      RedisServer.start({ args: DURABLE }),
+      RedisServer.start({
+        args: [...DURABLE, ...(options.queueArgs ?? [])],
+        ...(options.queueDir === undefined ? {} : { dir: options.queueDir }),
+      }),
       RedisServer.start({ args: [...(options.targetArgs ?? [])] }),
       RedisServer.start(),
     ]);
     const pipeline = new Pipeline(servers, options);
+    if (options.queueUrl) pipeline.#queueUrl = await options.queueUrl(pipeline.queue);
     if (options.targetUrl) pipeline.#targetUrl = await options.targetUrl(pipeline.target);
     return pipeline;
   }
@@ -74,13 +86,19 @@ export class Pipeline implements AsyncDisposable {
       '--target',
       this.#targetUrl,
       '--queue',
-      this.queue.url,
+      this.#queueUrl,
     ];
   }
 
   /** A worker process. `failpoint` as in LANEGATE_FAILPOINT; `machine`: whose disk it has. */
   worker(
-    options: { failpoint?: string; lanes?: number; machine?: string; args?: readonly string[] } = {},
+    options: {
+      failpoint?: string;
+      lanes?: number;
+      machine?: string;
+      args?: readonly string[];
+      env?: Readonly<Record<string, string>>;
+    } = {},
   ): WorkerChild {
     const wanted = options.lanes ?? this.#options.lanes;
     const lanes = wanted === undefined ? [] : ['--lanes', String(wanted)];
@@ -100,6 +118,7 @@ export class Pipeline implements AsyncDisposable {
       ],
       join(this.dir, `worker-${this.workers.length}`),
       options.failpoint,
+      options.env,
     );
     this.workers.push(child);
     return child;
@@ -193,6 +212,7 @@ export class WorkerChild {
     });
     running.add(this.process);
     this.process.once('exit', () => running.delete(this.process));
+    this.process.once('close', () => refuseLeaks(this.output, { args, env: more }));
     this.process.stdout?.on('data', (bytes) => (this.output += String(bytes)));
     this.process.stderr?.on('data', (bytes) => (this.output += String(bytes)));
   }
@@ -222,5 +242,11 @@ export class WorkerChild {
 
   signal(signal: NodeJS.Signals): void {
     this.process.kill(signal);
+  }
+
+  /** Ends what a failpoint began with `stop` or `busy`. */
+  goOn(): void {
+    writeFileSync(`${this.#failpointFile}.go`, '');
+    this.process.kill('SIGCONT');
   }
 }

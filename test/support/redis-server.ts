@@ -6,6 +6,7 @@ import { tmpdir } from 'node:os';
 import { delimiter, join } from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
 import { Redis } from 'ioredis';
+import { keepSecret } from './canary.ts';
 
 const START_ATTEMPTS_MAX = 8;
 const READY_MS_MAX = 15_000;
@@ -51,6 +52,7 @@ export class RedisServer implements AsyncDisposable {
   }
 
   static async start(options: RedisServerOptions = {}): Promise<RedisServer> {
+    keepSecret(options.password);
     const dir = options.dir ?? (await mkdtemp(join(tmpdir(), 'lanegate-redis-')));
     const fixed = {
       dir,

@@ -1,4 +1,5 @@
 import type { Redis } from 'ioredis';
+import { LOAD_MARK } from './canary.ts';
 
 // A random workload that a source could have logged: every command is run on the oracle first, and only what it took
 // without an error goes into the log. Order, loss and repetition are visible in the values (RPUSH of unique ids, INCR,
@@ -45,20 +46,20 @@ export async function logWorkload(oracle: Redis, options: WorkloadOptions): Prom
   const key = (kind: string) => `${kind}:${Math.floor(next() * keys)}`;
   let unique = 0;
   const keyed: (() => Command)[] = [
-    () => ['SET', key('s'), `v${unique++}`],
+    () => ['SET', key('s'), `${LOAD_MARK}v${unique++}`],
     () => ['INCR', key('n')],
-    () => ['APPEND', key('s'), `a${unique++},`],
-    () => ['RPUSH', key('l'), `e${unique++}`],
-    () => ['RPUSH', key('l'), `e${unique++}`, `e${unique++}`],
+    () => ['APPEND', key('s'), `${LOAD_MARK}a${unique++},`],
+    () => ['RPUSH', key('l'), `${LOAD_MARK}e${unique++}`],
+    () => ['RPUSH', key('l'), `${LOAD_MARK}e${unique++}`, `${LOAD_MARK}e${unique++}`],
     () => ['LPOP', key('l')],
     () => ['HSET', key('h'), `f${Math.floor(next() * 5)}`, `${unique++}`],
     () => ['HINCRBY', key('h'), 'n', '3'],
     () => ['ZINCRBY', key('z'), '1.5', `m${Math.floor(next() * 9)}`],
     () => ['SADD', key('t'), `m${Math.floor(next() * 20)}`],
     () => ['SREM', key('t'), `m${Math.floor(next() * 20)}`],
-    () => ['SETRANGE', key('s'), String(Math.floor(next() * 30)), `r${unique++}`],
+    () => ['SETRANGE', key('s'), String(Math.floor(next() * 30)), `${LOAD_MARK}r${unique++}`],
     () => ['DEL', key('s'), key('l'), key('n')],
-    () => ['MSET', key('s'), `x${unique++}`, key('s'), `y${unique++}`, key('n'), '7'],
+    () => ['MSET', key('s'), `${LOAD_MARK}x${unique++}`, key('s'), `${LOAD_MARK}y${unique++}`, key('n'), '7'],
     () => ['SET', key('s'), `b\r\n\0${unique++}`, 'EX', '10000'],
   ];
   const crossing: (() => Command)[] = [
@@ -84,7 +85,7 @@ export async function logWorkload(oracle: Redis, options: WorkloadOptions): Prom
     () => ['SWAPDB', '1', '2'],
     () => ['FLUSHALL'],
   ];
-  const inTransaction = keyed.slice(0, 4).concat([() => ['SADD', key('t'), `x${unique++}`]]);
+  const inTransaction = keyed.slice(0, 4).concat([() => ['SADD', key('t'), `${LOAD_MARK}x${unique++}`]]);
 
   const entries: LoggedEntry[] = [];
   let open: Command[] = [];

@@ -10,6 +10,7 @@ import { FaultyProxy } from '../support/proxy.ts';
 import { RedisServer } from '../support/redis-server.ts';
 
 const CK = 'lanegate:test:ck:0';
+const LARGE = 24 * 1024 * 1024;
 const PRELUDE = [['WATCH', CK], ['GET', CK], ['MULTI']] as const;
 
 function endpoint(url: string, secrets: { username?: string; password?: string } = {}): Endpoint {
@@ -255,6 +256,39 @@ describe('a connection that breaks', () => {
       await delay(30);
     }
     connection.close();
+  });
+
+  test('a large value may take longer than the reply timeout, in both directions, as long as it moves', async () => {
+    const timeoutMs = 700;
+    const pieces = 24;
+    const piece = Buffer.alloc(64 * 1024, 'v');
+    const server = createServer({ highWaterMark: 64 * 1024 }, async (socket) => {
+      socket.on('error', () => {});
+      await once(socket, 'readable');
+      socket.read();
+      socket.write('+OK\r\n');
+      // The request is taken slowly, then the reply is given slowly.
+      for (let taken = 0; taken < LARGE; await delay(1_800 / (LARGE / piece.length))) {
+        const bytes = socket.read() as Buffer | null;
+        if (bytes === null) await once(socket, 'readable');
+        else taken += bytes.length;
+      }
+      socket.write(`$${pieces * piece.length}\r\n`);
+      for (let at = 0; at < pieces; at++) {
+        socket.write(piece);
+        await delay(75);
+      }
+      socket.write('\r\n');
+    });
+    await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve));
+    const { port } = server.address() as { port: number };
+    const connection = await open(`redis://127.0.0.1:${port}`, { replyTimeoutMs: timeoutMs });
+    const beganMs = performance.now();
+    const reply = await connection.call(['ECHO', Buffer.alloc(LARGE, 'x')]);
+    expect(performance.now() - beganMs).toBeGreaterThan(3 * timeoutMs);
+    expect((reply as Buffer).length).toBe(pieces * piece.length);
+    connection.close();
+    server.close();
   });
 
   test('a reply larger than the limit ends it, the same bytes skipped in a batch do not', async () => {

@@ -40,7 +40,7 @@ export function sequencer(
     splitMultiKey,
     publish: false,
     scriptKeys: 'all',
-    reservedPrefix: 'lanegate:',
+    pipeline: 'default',
     lacks,
     respells: options.spelling !== undefined,
   });

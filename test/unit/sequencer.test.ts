@@ -482,3 +482,55 @@ function namesOf(one: Entry): string[] {
   while (scanner.next()) names.push(String(scanner.arg(0)));
   return names;
 }
+
+describe('keys of lanegate in the log', () => {
+  const own = 'SET lanegate:default:mark x';
+
+  test('bookkeeping of another pipeline is left out and counted, also inside a MULTI', () => {
+    const made = run(sequencer(), [
+      entry(1, ['MULTI', 'SET b 1', 'SET lanegate:other:ck:3 1.ab:7', 'SET c 1', 'EXEC']),
+      entry(2, ['MULTI', 'SET lanegate:other:mark x', 'DEL lanegate:other:flush', 'EXEC', 'SET b 2']),
+      entry(3, ['MULTI', 'FLUSHALL', 'SELECT 0', 'SET lanegate:other:identity x', 'EXEC']),
+    ]);
+    expect(made.seq).toBe(15);
+    const found = read(made.rounds);
+    expect(found.gates.map(commandsOf)).toEqual([
+      [
+        expect.stringMatching(/^2 db0 SET b 1/),
+        expect.stringMatching(/^4 db0 SET c 1/),
+        '10 db0 SET b 2 [0]',
+        '12 db0 FLUSHALL',
+      ],
+    ]);
+    expect(made.rounds.reduce((sum, { ignored }) => sum + ignored, 0)).toBe(4);
+  });
+
+  test("the pipeline's own keys, and what is nobody's bookkeeping, stop ingest", () => {
+    for (const line of [own, 'SET lanegate:other:x 1', 'SET lanegate:mine 1', 'SET lanegate:other:ck:1x 1']) {
+      const { steps } = run(sequencer(), [entry(1, ['SET b 1', line])]);
+      expect(steps.at(-1), line).toMatchObject({ kind: 'poison', poison: { code: 'RESERVED_KEY', seq: 2 } });
+    }
+    const { steps } = run(sequencer(), [entry(1, ['MULTI', 'SET lanegate:other:mark x', own, 'EXEC'])]);
+    expect(steps).toMatchObject([{ poison: { reason: expect.stringContaining('another --name') } }]);
+  });
+
+  test('a command that mixes bookkeeping with other keys is not cut', () => {
+    const { steps } = run(sequencer(), [entry(1, ['DEL b lanegate:other:mark'])]);
+    expect(steps).toMatchObject([{ poison: { code: 'RESERVED_KEY', key: 'lanegate:other:mark' } }]);
+  });
+});
+
+test('a command that the journal could not hold stops ingest in front of it, by the name of the limit', () => {
+  const limits = { commandBytesMax: 100 } as never;
+  const large = `SET b ${'x'.repeat(200)}`;
+  const { steps } = run(sequencer({ limits }), [entry(1, ['SET b 1', large])]);
+  expect(steps.at(-1)).toMatchObject({
+    kind: 'poison',
+    poison: { code: 'COMMAND_TOO_LARGE', reason: expect.stringContaining('more than 100 bytes') },
+  });
+  const left = run(sequencer({ limits, onPoison: () => ({ kind: 'drop', record: 'r' }) }), [
+    entry(1, ['SET b 1', large, 'SET b 2']),
+  ]);
+  expect(read(left.rounds).dead).toEqual([{ seq: 2, record: 'r', commands: '' }]);
+  expect(lanesOf(read(left.rounds))).toEqual({ 0: [['1 db0 SET b 1', '3 db0 SET b 2']] });
+});

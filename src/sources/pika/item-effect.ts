@@ -28,7 +28,7 @@ const classifier = new Classifier({
   splitMultiKey: true,
   publish: false,
   scriptKeys: 'all',
-  reservedPrefix: 'lanegate:',
+  pipeline: undefined,
 });
 const scanner = new RespScanner();
 

@@ -1,7 +1,7 @@
 // One page of a key: what to ask, and the commands that the answers make.
 
 import { encodeCommand } from '../../binlog/resp.ts';
-import type { Argument } from '../../wire/connection.ts';
+import type { Argument } from '../../wire/encode.ts';
 import { type Reply, ReplyError } from '../../wire/replies.ts';
 
 const ELEMENTS = 512;

@@ -11,7 +11,7 @@
 
 import { setTimeout as delay } from 'node:timers/promises';
 import { formatKey } from '../../binlog/quoting.ts';
-import type { Argument } from '../../wire/connection.ts';
+import type { Argument } from '../../wire/encode.ts';
 import type { Reply } from '../../wire/replies.ts';
 import type { Link } from '../link.ts';
 import { both, bufferOf, buffersOf, checked, listOf, Moved, one, type Pair, weightOf } from './pair.ts';

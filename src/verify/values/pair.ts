@@ -1,4 +1,4 @@
-import type { Argument } from '../../wire/connection.ts';
+import type { Argument } from '../../wire/encode.ts';
 import { type Reply, ReplyError } from '../../wire/replies.ts';
 import type { Link } from '../link.ts';
 

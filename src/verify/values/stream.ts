@@ -7,7 +7,7 @@
 import { setTimeout as delay } from 'node:timers/promises';
 import { formatKey } from '../../binlog/quoting.ts';
 import { compareIds, nextId } from '../../binlog/stream-id.ts';
-import type { Argument } from '../../wire/connection.ts';
+import type { Argument } from '../../wire/encode.ts';
 import type { Reply } from '../../wire/replies.ts';
 import type { Link } from '../link.ts';
 import { both, bufferOf, buffersOf, listOf, one, type Pair, weightOf } from './pair.ts';

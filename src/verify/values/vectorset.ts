@@ -2,7 +2,7 @@
 // chance. What counts is which elements there are, and the vector and the attributes of each.
 
 import { formatKey } from '../../binlog/quoting.ts';
-import type { Argument } from '../../wire/connection.ts';
+import type { Argument } from '../../wire/encode.ts';
 import type { Reply } from '../../wire/replies.ts';
 import { both, buffersOf, checked, one, type Pair } from './pair.ts';
 

@@ -11,7 +11,7 @@ function classify(line: string, options: Partial<ClassifierOptions> = {}): Verdi
     splitMultiKey: true,
     publish: false,
     scriptKeys: 'all',
-    reservedPrefix: 'lanegate:',
+    pipeline: 'default',
   } as const;
   return new Classifier({ ...all, ...options }).classify(scanned(line));
 }
@@ -317,7 +317,7 @@ describe('the hot path', () => {
     splitMultiKey: true,
     publish: false,
     scriptKeys: 'all',
-    reservedPrefix: 'lanegate:',
+    pipeline: 'default',
   } as const;
 
   function passes(line: string, more: Partial<ClassifierOptions> = {}): boolean {

@@ -158,7 +158,7 @@ describe('the command table', () => {
       splitMultiKey: true,
       publish: false,
       scriptKeys: 'all',
-      reservedPrefix: 'lanegate:',
+      pipeline: 'default',
     } as const;
     const classifier = new Classifier(options);
     expect(classifier.classify(scanned('m.broken a'))).toMatchObject({ kind: 'all', reason: 'keys unknown' });

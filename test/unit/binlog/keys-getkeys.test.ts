@@ -12,7 +12,7 @@ const classifier = new Classifier({
   splitMultiKey: true,
   publish: false,
   scriptKeys: 'declared',
-  reservedPrefix: 'lanegate:',
+  pipeline: 'default',
 });
 
 const WRITES = [

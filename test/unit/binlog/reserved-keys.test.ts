@@ -73,7 +73,7 @@ function classifier(
   allow: readonly string[],
   deny: readonly string[] = [],
 ): Classifier {
-  return new Classifier({ table, reservedPrefix: 'lanegate:', allow, deny, ...policy });
+  return new Classifier({ table, pipeline: 'default', allow, deny, ...policy });
 }
 
 function judged(by: Classifier, args: readonly (string | Buffer)[]): string {
