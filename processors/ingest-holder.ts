@@ -33,6 +33,7 @@ import { moveMark } from './mark.ts';
 import { stopIngest, stopPlace } from './poison.ts';
 import { SnapshotMeter, type SnapshotView } from './snapshot-meter.ts';
 import { gaps, type IngestOptions, routingOf, startIngest } from './startup.ts';
+import { TallyCounter } from './tally-counter.ts';
 import { databasesOf } from './target-data.ts';
 
 /** How soon a source that waits for the low-water mark hears of it. */
@@ -68,6 +69,7 @@ export class IngestHolder {
   #started: Started | undefined;
   #lag: { head: string; entries: number | null; sinceMs: number | null } | undefined;
   #acknowledged = '';
+  readonly #tally = new TallyCounter();
   readonly #meter = new SnapshotMeter();
   readonly #marks: KeptMarks;
   /** Lanes with a gap at the last look: twice in a row means that the journal is not whole. */
@@ -283,6 +285,7 @@ export class IngestHolder {
         const sinceMs = isBehind ? ((await this.#source.timeBehind(at)) ?? null) : null;
         this.#lag = { head: head.position, entries, sinceMs };
       }
+      await this.#tally.count(this.#context.records, this.#source.tally?.());
       const mark = parseMark(markText);
       if (mark) this.#source.marked?.(mark.position);
       const { journal, now } = this.#context;

@@ -92,6 +92,12 @@ export const options = z.object({
       "as which slave a Pika master sees lanegate; unique among its slaves (default: the connection's own end)",
     commands: ['run', 'worker', 'check'],
   }),
+  repair: option(choice(['on', 'off']).optional(), {
+    placeholder: 'on|off',
+    description:
+      "read keys at a Pika master that its log gets wrong, and write them (default: on, where the master's data can be read)",
+    commands: ['run', 'worker', 'check'],
+  }),
   target: option(text().optional(), {
     placeholder: 'URL',
     description: 'server to write: redis://[user@]host:port (rediss:// for TLS)',

@@ -95,6 +95,10 @@ export interface PipelineStatus {
     readonly divergences: number;
     readonly unverified: number;
     readonly deadLettered: number;
+    /** Keys read again at the source, and written, because its log is wrong about them. */
+    readonly repaired: number;
+    /** Keys of the source that the target cannot hold. */
+    readonly leftOut: number;
     readonly ignored: number;
   };
 }

@@ -15,6 +15,7 @@ export function sourceOf(config: Config, onNotice: (text: string) => void): Sour
     secrets: config.sourceSecrets,
     onNotice,
     pikaNode: config.pikaNode,
+    repair: config.repair === undefined ? undefined : config.repair === 'on',
     dbMap: config.dbMap,
     untilMs: config.untilTime,
     dataDir: config.dataDir,

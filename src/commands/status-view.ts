@@ -226,6 +226,8 @@ function footer({ counters, workers, target }: PipelineStatus): Row[] {
     [counters.divergences, 'divergences'],
     [counters.unverified, 'unverified'],
     [counters.deadLettered, 'dead-lettered'],
+    [counters.repaired, 'keys repaired'],
+    [counters.leftOut, 'keys left out'],
     [counters.ignored, 'ignored'],
   ];
   const rest = counted.filter(([count]) => count > 0).map(([count, what]) => `${formatCount(count)} ${what}`);

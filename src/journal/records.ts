@@ -50,7 +50,9 @@ export type Counter =
   | 'retries'
   | 'divergences'
   | 'unverified'
-  | 'deadLettered';
+  | 'deadLettered'
+  | 'repaired'
+  | 'leftOut';
 
 export interface Divergence {
   readonly kind: 'error-reply' | 'unverified';

@@ -21,6 +21,7 @@ export type Translation =
       readonly resp: Buffer;
       /** Always one: positions inside a batch of items count on it. */
       readonly count: 1;
+      readonly empties?: 'db' | 'everything';
     }
   | { readonly kind: 'nothing'; readonly why: string }
   | Cannot;
@@ -76,8 +77,8 @@ const HANDLERS: Readonly<Record<string, Handler>> = {
   SETEX: absolute,
   PSETEX: absolute,
   // In 3.5.5 it takes a type and flushes everything all the same.
-  FLUSHDB: () => commands(FLUSHDB),
-  FLUSHALL: () => commands(FLUSHALL),
+  FLUSHDB: () => ({ ...commands(FLUSHDB), empties: 'db' }),
+  FLUSHALL: () => ({ ...commands(FLUSHALL), empties: 'everything' }),
   PKPATTERNMATCHDEL: patternDelete,
   DELVX: (_item, scanner) => cannot(scanner, 'a conditional delete by value is known to Pika alone'),
   SELECT: (_item, scanner) => cannot(scanner, "a database's own log does not change the database"),
@@ -137,7 +138,7 @@ function isWrapped(resp: Buffer): boolean {
   return resp.length >= ITEM_HEADER_BYTES && resp.readUInt16LE(0) === ITEM_TYPE;
 }
 
-function commands(resp: Buffer): Translation {
+function commands(resp: Buffer): Extract<Translation, { kind: 'commands' }> {
   return { kind: 'commands', resp, count: 1 };
 }
 

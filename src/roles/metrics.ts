@@ -12,6 +12,8 @@ const COUNTERS = {
   divergences: ['divergences', 'Commands that the target answered with an error inside EXEC.'],
   unverified: ['unverified', 'Batches applied whose replies nobody read.'],
   deadLettered: ['dead_lettered', 'Commands put into the dead-letter stream.'],
+  repaired: ['repaired', 'Keys read again at the source because its log is wrong about them.'],
+  leftOut: ['left_out', 'Keys of the source that the target cannot hold.'],
   ignored: ['ignored', 'Commands of the source that need no applying.'],
 } as const satisfies Record<keyof PipelineStatus['counters'], readonly [string, string]>;
 

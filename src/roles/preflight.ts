@@ -308,7 +308,7 @@ export function keepProblem(
   if (start.targetData !== 'keep' || source?.copiesFrom === undefined) return undefined;
   if ((start.from ?? defaultFrom(source, true)) !== source.copiesFrom) return undefined;
   return {
-    text: `a pipeline from ${source.display} begins with a full sync, which removes everything from the target first: --target-data keep cannot be honoured`,
+    text: `a pipeline from ${source.display} begins with a ${source.copiesFrom === 'beginning' ? 'full sync' : 'copy of the data'}, which removes everything from the target first: --target-data keep cannot be honoured`,
     hint: '--from now keeps the data and applies what the source does from now on; --target-data replace removes it',
   };
 }

@@ -216,6 +216,8 @@ function countersOf(counters: Readonly<Record<string, number>>): PipelineStatus[
     divergences: of('divergences'),
     unverified: of('unverified'),
     deadLettered: of('deadLettered'),
+    repaired: of('repaired'),
+    leftOut: of('leftOut'),
     ignored: of('ignored'),
   };
 }

@@ -42,6 +42,8 @@ export interface OpenSourceOptions {
   readonly untilMs?: number | undefined;
   /** Pika: whom the master takes us for, `ip:port`. */
   readonly pikaNode?: string | undefined;
+  /** Pika: what its log gets wrong is read at the master; undefined: if that can be read. */
+  readonly repair?: boolean | undefined;
 }
 
 const TRANSACTION_BYTES_MAX = 64 * 1024 * 1024;

@@ -6,27 +6,40 @@
 
 import { join } from 'node:path';
 import type { Endpoint } from '../runtime/endpoint.ts';
-import { ConfigurationError, StopError } from '../runtime/errors.ts';
+import type { StopError } from '../runtime/errors.ts';
 import { COPY_WANTED, isCopyPosition, parseCopyPosition } from './pika/copy-position.ts';
 import { type Attached, Copying } from './pika/copying.ts';
 import { EntryMaker } from './pika/entries.ts';
+import type { KeyReader } from './pika/key-reader.ts';
 import { LINK_TIMINGS, type LinkTimings, PikaLink } from './pika/link.ts';
 import type { Node } from './pika/messages.ts';
 import {
   comparePlaces,
   coversPika,
   formatPikaPosition,
-  formatPlaces,
+  isSameAnnouncement,
   type PikaPosition,
   type Place,
-  type Places,
   parsePikaPosition,
+  positionAt,
 } from './pika/position.ts';
+import { checkedPosition, databasesOf, givenPosition, type ReadLog } from './pika/read-log.ts';
 import { refusedPlace } from './pika/refused-place.ts';
+import type { Repair } from './pika/repair.ts';
+import { originsOf, Repairing } from './pika/repairing.ts';
 import { PikaServer } from './pika/server.ts';
 import { databaseNumbers } from './pika/url.ts';
 import { readOne, readWindows, timeOf } from './pika/window.ts';
-import type { Entry, From, Position, Source, SourceHead, SourceProgress, SourceStart } from './source.ts';
+import type {
+  Entry,
+  From,
+  Position,
+  Source,
+  SourceHead,
+  SourceProgress,
+  SourceStart,
+  SourceTally,
+} from './source.ts';
 
 const CHUNK_BYTES = 1024 * 1024;
 const BUFFER_BYTES_MAX = 64 * 1024 * 1024;
@@ -54,6 +67,8 @@ export interface PikaOptions {
   /** Where the log of a copy is kept, and how much it may hold. */
   readonly dataDir?: string;
   readonly spoolBytesMax?: number;
+  /** What the log gets wrong is read at the master; undefined: if that can be read. */
+  readonly repair?: boolean | undefined;
 }
 
 export class PikaSource implements Source {
@@ -66,6 +81,7 @@ export class PikaSource implements Source {
   readonly #options: PikaOptions;
   readonly #server: PikaServer;
   readonly #copying: Copying;
+  readonly #repairing: Repairing;
   #wasRead = false;
   readonly #maps = new WeakMap<Entry, EntryMaker>();
   #link: { readonly link: PikaLink; readonly start: PikaPosition } | undefined;
@@ -90,13 +106,21 @@ export class PikaSource implements Source {
       onNotice = () => {},
       now = Date.now,
     } = options;
+    this.#repairing = new Repairing({
+      endpoint,
+      wanted: options.repair,
+      onNotice,
+      ends: () => this.#server.ends(),
+      now,
+    });
     this.#copying = new Copying({
       endpoint,
       spoolRoot: join(dataDir, 'spool', name),
       spoolBytesMax: options.spoolBytesMax ?? SPOOL_BYTES_MAX,
-      attach: (from, signal) => this.#attachAll(from, signal),
+      attach: (from, signal) => this.#attachAll(from, signal, false),
       ends: () => this.#server.ends(),
       onNotice,
+      onLeftOut: () => this.#repairing.leaveOut(),
       now,
     });
   }
@@ -105,14 +129,14 @@ export class PikaSource implements Source {
     if (isCopyPosition(from)) return { position: from };
     const link = await this.#open(new AbortController().signal);
     try {
-      const databases = this.#databasesOf(link);
+      const databases = databasesOf(this.#log(link));
       const log = link.master.replicationId;
-      if (from !== 'beginning' && from !== 'now') return { position: this.#given(from, log, databases) };
+      if (from !== 'beginning' && from !== 'now') return { position: givenPosition(from, log, databases) };
       const places = new Map<string, Place>();
       for (const db of databases) {
         places.set(db, from === 'now' ? await endOf(link, db) : await this.#beginningOf(link, db));
       }
-      return { position: formatPikaPosition({ log, places, window: undefined, announced: false }) };
+      return { position: formatPikaPosition(positionAt(log, places)) };
     } finally {
       await link.close();
     }
@@ -123,7 +147,7 @@ export class PikaSource implements Source {
     const { databases } = this.#options;
     const wanted = databases.length === 0 ? [...ends.keys()] : databases;
     const places = new Map(wanted.flatMap((db) => [[db, ends.get(db) ?? BEYOND] as const]));
-    return { position: formatPikaPosition({ log: '', places, window: undefined, announced: false }) };
+    return { position: formatPikaPosition(positionAt('', places)) };
   }
 
   async *read(position: Position, signal: AbortSignal): AsyncIterable<readonly Entry[]> {
@@ -133,6 +157,7 @@ export class PikaSource implements Source {
     this.#mark = undefined;
     let at = position;
     let link: PikaLink | undefined;
+    let readers: ReadonlyMap<string, KeyReader> | undefined;
     try {
       if (isCopyPosition(at)) {
         for await (const entries of this.#copying.read(parseCopyPosition(at), signal)) {
@@ -141,11 +166,15 @@ export class PikaSource implements Source {
         }
         if (signal.aborted) return;
       }
-      const { link: attached, start, numbers } = await this.#attachAll(parsePikaPosition(at), signal);
+      const from = parsePikaPosition(at);
+      readers = await this.#repairing.readers(from, signal);
+      const { link: attached, start, numbers } = await this.#attachAll(from, signal, readers !== undefined);
       link = attached;
       this.#link = { link, start };
       this.#tell();
-      for await (const entries of this.#entries(link, new EntryMaker(numbers), start)) {
+      const repair = readers && this.#repairing.repairOf(start, readers);
+      await repair?.recall(link, () => this.#tell());
+      for await (const entries of this.#entries(link, new EntryMaker(numbers, repair), repair, start)) {
         yield entries;
         if (signal.aborted) return;
       }
@@ -155,6 +184,7 @@ export class PikaSource implements Source {
     } finally {
       if (this.#link?.link === link) this.#link = undefined;
       this.#isWaitingForMark = false;
+      for (const reader of readers?.values() ?? []) void reader.close();
       await link?.close();
     }
   }
@@ -164,7 +194,7 @@ export class PikaSource implements Source {
     if (isCopyPosition(position)) return;
     const link = await this.#open(new AbortController().signal);
     try {
-      for (const [db, place] of this.#checked(parsePikaPosition(position), link).places) {
+      for (const [db, place] of checkedPosition(parsePikaPosition(position), this.#log(link)).places) {
         const reply = await link.trySync(db, place);
         if (reply.outcome !== 'accepted') throw refusedPlace(this.display, db, place, reply);
       }
@@ -220,8 +250,12 @@ export class PikaSource implements Source {
 
   /** A slave that is gone leaves nothing behind. */
   async forget(apply = false): Promise<readonly string[]> {
-    if (apply) await this.#copying.release(undefined);
+    if (apply) await this.#copying.forget();
     return [];
+  }
+
+  tally(): SourceTally {
+    return this.#repairing.tally;
   }
 
   progress(): SourceProgress | undefined {
@@ -243,26 +277,28 @@ export class PikaSource implements Source {
   async *#entries(
     link: PikaLink,
     maker: EntryMaker,
+    repair: Repair | undefined,
     start: PikaPosition,
   ): AsyncGenerator<readonly Entry[], void> {
     const { chunkBytes = CHUNK_BYTES, now = Date.now } = this.#options;
     const source = {
       link,
       maker,
+      repair,
       chunkBytes,
+      now,
       ends: () => this.#server.ends(),
-      isMarked: (window: Places) => this.#isMarked(window),
+      isMarked: (at: PikaPosition) => this.#isMarked(at),
     };
-    const chunks = start.places.size === 1 ? readOne(source, start) : readWindows(source, start, now);
+    const chunks = start.places.size === 1 ? readOne(source, start) : readWindows(source, start);
     for await (const entries of chunks) {
       for (const entry of entries) this.#maps.set(entry, maker);
       yield entries;
     }
   }
 
-  #isMarked(window: Places): boolean {
-    const marked = this.#mark?.window;
-    this.#isWaitingForMark = marked === undefined || formatPlaces(marked) !== formatPlaces(window);
+  #isMarked(at: PikaPosition): boolean {
+    this.#isWaitingForMark = this.#mark === undefined || !isSameAnnouncement(this.#mark, at);
     return !this.#isWaitingForMark;
   }
 
@@ -280,61 +316,28 @@ export class PikaSource implements Source {
     link.poke();
   }
 
-  #databasesOf(link: PikaLink): readonly string[] {
-    const { databases } = this.#options;
-    const there = link.master.databases;
-    const missing = databases.filter((db) => !there.includes(db));
-    if (missing.length > 0) {
-      throw new StopError('PIKA_DATABASE', `${this.display} has no ${missing.join(', ')}`, {
-        hint: `name databases that it has in ?db=: ${there.join(', ')}`,
-      });
-    }
-    return databases.length > 0 ? databases : [...there].sort();
+  #log({ master }: PikaLink): ReadLog {
+    return { master, wanted: this.#options.databases, display: this.display };
   }
 
-  /** A position that an operator wrote, made whole. */
-  #given(from: Position, log: string, databases: readonly string[]): Position {
-    const given = parsePikaPosition(from);
-    const missing = databases.filter((db) => !given.places.has(db));
-    const strange = [...given.places.keys()].filter((db) => !databases.includes(db));
-    if (missing.length > 0 || strange.length > 0) {
-      throw new ConfigurationError([
-        `--from: the position must name the databases that are read: ${databases.join(', ')}`,
-      ]);
-    }
-    return formatPikaPosition({ ...given, log: given.log || log, window: undefined, announced: false });
-  }
-
-  #checked(given: PikaPosition, link: PikaLink): PikaPosition {
-    const { replicationId } = link.master;
-    if (given.log !== '' && replicationId !== '' && given.log !== replicationId) {
-      throw new StopError(
-        'PIKA_OTHER_LOG',
-        `${this.display} has the replication id ${replicationId}, and the log that was read is ${given.log}`,
-        { hint: "point --source at that log's master, or a slave of it; or start over: lanegate reset" },
-      );
-    }
-    const databases = this.#databasesOf(link);
-    const missing = [...given.places.keys()].filter((db) => !databases.includes(db));
-    const added = databases.filter((db) => !given.places.has(db));
-    if (missing.length > 0 || added.length > 0) {
-      throw new StopError(
-        'PIKA_DATABASE',
-        `the databases of ${this.display} are ${databases.join(', ')}, and those that were read ${[...given.places.keys()].join(', ')}`,
-        { hint: 'give the master the databases that it had; or start over: lanegate reset' },
-      );
-    }
-    return { ...given, log: given.log || replicationId };
-  }
-
-  /** All databases, at these places; at the ends of their logs without. */
-  async #attachAll(from: PikaPosition | undefined, signal: AbortSignal): Promise<Attached> {
+  /** All databases, at these places; at the ends of their logs without. `repairs`: from where a repair reads them. */
+  async #attachAll(from: PikaPosition | undefined, signal: AbortSignal, repairs: boolean): Promise<Attached> {
     const link = await this.#open(signal);
     try {
-      const start = from === undefined ? await this.#atEnds(link) : this.#checked(from, link);
+      const start = from === undefined ? await this.#atEnds(link) : checkedPosition(from, this.#log(link));
       const numbers = databaseNumbers(start.places.keys(), this.#options.databaseMap ?? new Map());
-      for (const [db, place] of start.places) await this.#attach(link, db, place);
-      return { link, start, numbers };
+      const since = new Map(originsOf(start, repairs));
+      for (const [db, place] of start.places) {
+        const origin = since.get(db) ?? place;
+        const refused = await this.#attach(link, db, origin);
+        if (refused === undefined) continue;
+        // What it needs of the log in front of the place is a matter of a moment, unless keys are stale.
+        const again =
+          origin === place || start.through.has(db) ? refused : await this.#attach(link, db, place);
+        if (again !== undefined) throw again;
+        since.set(db, place);
+      }
+      return { link, start: { ...start, since }, numbers };
     } catch (error) {
       await link.close();
       throw error;
@@ -343,20 +346,24 @@ export class PikaSource implements Source {
 
   async #atEnds(link: PikaLink): Promise<PikaPosition> {
     const places = new Map<string, Place>();
-    for (const db of this.#databasesOf(link)) places.set(db, await endOf(link, db));
-    return { log: link.master.replicationId, places, window: undefined, announced: false };
+    for (const db of databasesOf(this.#log(link))) places.set(db, await endOf(link, db));
+    return positionAt(link.master.replicationId, places);
   }
 
   /** From the floor, so that the master keeps what is not below the mark; what was read before is not delivered again. */
-  async #attach(link: PikaLink, db: string, place: Place): Promise<void> {
+  async #attach(link: PikaLink, db: string, place: Place): Promise<StopError | undefined> {
     const floor = this.#floor?.places.get(db);
     if (floor !== undefined && comparePlaces(floor, place) < 0) {
       const reply = await link.trySync(db, floor);
-      if (reply.outcome === 'accepted') return link.begin(db, reply.session, floor, place);
+      if (reply.outcome === 'accepted') {
+        link.begin(db, reply.session, floor, place);
+        return undefined;
+      }
     }
     const reply = await link.trySync(db, place);
-    if (reply.outcome === 'accepted') return link.begin(db, reply.session, place, place);
-    throw refusedPlace(this.display, db, place, reply);
+    if (reply.outcome !== 'accepted') return refusedPlace(this.display, db, place, reply);
+    link.begin(db, reply.session, place, place);
+    return undefined;
   }
 
   /** The oldest file that is still there, by bisection: older ones are purged, newer ones are not. */

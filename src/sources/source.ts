@@ -79,6 +79,14 @@ export interface SourceProgress {
   readonly spooledBytes: number;
 }
 
+/** What a source has done beyond its log, in this process. */
+export interface SourceTally {
+  /** Keys that were read again at the source and written, because the log is wrong about them. */
+  readonly repaired: number;
+  /** Keys that were found and that the target cannot hold. */
+  readonly leftOut: number;
+}
+
 /** Where `--from` points at the pipeline's first start. */
 export type From = 'beginning' | 'now' | Position;
 
@@ -149,5 +157,7 @@ export interface Source {
   forget(apply: boolean): Promise<readonly string[]>;
   /** How far a snapshot has come; undefined before `read` is first called. Only of sources that have one. */
   progress?(): SourceProgress | undefined;
+  /** Only of sources that do more than their log says. */
+  tally?(): SourceTally;
   close(): Promise<void>;
 }

@@ -48,7 +48,7 @@ describe('several databases of a Pika', () => {
     const start = await reading.from('beginning');
     await using hand = new Hand(reading, start);
     const [announcement] = await hand.next();
-    expect(announcement?.position).toMatch(/\/db0:0:0,db1:0:0;db0:0:69,db1:0:69!$/);
+    expect(announcement?.position).toMatch(/\/db0:0:0,db1:0:0;db0:0:69,db1:0:69@1!$/);
     expect(announcement?.resp.toString()).toContain('PING');
     let isRead = false;
     const next = hand.next().finally(() => {

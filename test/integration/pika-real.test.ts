@@ -1,7 +1,12 @@
 import { isDeepStrictEqual } from 'node:util';
 import { Redis } from 'ioredis';
 import { expect, test } from 'vitest';
-import { parsePikaPosition } from '../../src/sources/pika/position.ts';
+import {
+  coversPika,
+  formatPikaPosition,
+  parsePikaPosition,
+  positionAt as positionOf,
+} from '../../src/sources/pika/position.ts';
 import { PikaServer } from '../../src/sources/pika/server.ts';
 import { parsePikaUrl } from '../../src/sources/pika/url.ts';
 import { until } from '../support/faults.ts';
@@ -113,4 +118,84 @@ test.skipIf(ADDRESS === undefined)(
     }
   },
   180_000,
+);
+
+test.skipIf(ADDRESS === undefined)(
+  'what the log of a real Pika gets wrong is repaired, and without repair the target differs',
+  async () => {
+    const url = `pika://${ADDRESS}?db=db0`;
+    const start = (repair: string) =>
+      Pipeline.start({
+        lanes: 4,
+        sourceUrl: url,
+        args: ['--from', 'now', '--repair', repair, '--on-poison', 'dead-letter'],
+      });
+    await using repaired = await start('on');
+    await using left = await start('off');
+    const pika = connected(`redis://${ADDRESS}`);
+    const writers = Array.from({ length: 30 }, () => connected(`redis://${ADDRESS}`));
+    const server = new PikaServer(parsePikaUrl('--source', url).endpoint);
+    const positionAt = async ({ target, name }: Pipeline) => {
+      const text = await target.client().get(`lanegate:${name}:mark`);
+      return text === null ? '' : (JSON.parse(text) as { position: string }).position;
+    };
+    const hasAll = async (pipeline: Pipeline) => {
+      const head = formatPikaPosition(positionOf('', await server.ends()));
+      return coversPika(await positionAt(pipeline), head.replace(/,db1.*$/, ''));
+    };
+    const differ = async (pipeline: Pipeline) => {
+      const [source, target] = [await contentOf(pika), await contentOf(pipeline.target.client())];
+      const keys = [...new Set([...Object.keys(source), ...Object.keys(target)])];
+      expect(keys.length).toBeGreaterThan(20);
+      return keys.filter((key) => !isDeepStrictEqual(source[key], target[key]));
+    };
+    try {
+      await pika.flushall();
+      for (const one of [repaired, left]) {
+        one.worker();
+        await until('it follows', async () => (await positionAt(one)) !== '');
+      }
+      const [lost, lostWithout] = [[] as string[], [] as string[]];
+      let count = 0;
+      for (let round = 0; round < 15; round++) {
+        let isOver = false;
+        const load = writers.map(async (client, i) => {
+          while (!isOver) {
+            await client.set(`string:${i}:${count % 7}`, String(count++));
+            await client.rpush(`pushed:${i}`, String(count));
+            await client.append(`text:${i}:${round % 3}`, `${count},`);
+            await client.incr(`count:${i}`);
+          }
+        });
+        const at = count;
+        await until('it writes', () => count > at + 200);
+        await pika.flushdb();
+        if (round % 5 === 4) {
+          await repaired.workers.at(-1)?.kill();
+          repaired.worker();
+        }
+        isOver = true;
+        await Promise.all(load);
+        for (const one of [repaired, left])
+          await until('the log is applied', () => hasAll(one), 60_000).catch((cause) => {
+            throw new Error(one.logs(), { cause });
+          });
+        lost.push(...(await differ(repaired)));
+        lostWithout.push(...(await differ(left)));
+      }
+      expect(lost).toEqual([]);
+      expect(lostWithout.length).toBeGreaterThan(0);
+      const { repaired: counted = 0 } = await repaired.counters();
+      expect(counted).toBeGreaterThan(0);
+      await pika.pfadd('a', 'x');
+      await pika.pfmerge('merged', 'a');
+      await until('the log is applied', () => hasAll(repaired), 60_000);
+      expect(await repaired.target.client().exists('merged')).toBe(0);
+      expect(repaired.logs()).toContain('the key \\"merged\\" is left out');
+    } finally {
+      await server.close();
+      for (const client of [pika, ...writers]) client.disconnect();
+    }
+  },
+  300_000,
 );

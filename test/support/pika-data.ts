@@ -21,9 +21,12 @@ const WRITES = new Set(
   (
     'SET SETEX PSETEX SETNX GETSET APPEND SETRANGE INCR INCRBY INCRBYFLOAT DECR DECRBY DEL UNLINK EXPIRE PEXPIRE EXPIREAT ' +
     'PEXPIREAT PERSIST HSET HMSET HDEL HINCRBY HINCRBYFLOAT LPUSH RPUSH LPOP RPOP LSET LTRIM LREM SADD SREM SPOP ZADD ' +
-    'ZINCRBY ZREM XADD XDEL XTRIM SETBIT PFADD RENAME FLUSHDB'
+    'ZINCRBY ZREM XADD XDEL XTRIM SETBIT PFADD PFMERGE RENAME FLUSHDB'
   ).split(' '),
 );
+
+/** What PFMERGE makes: a register a byte. */
+export const MERGED_COUNT = Buffer.alloc(131_072, 3);
 
 export class PikaData {
   readonly #options: PikaDataOptions;
@@ -73,6 +76,9 @@ export class PikaData {
   async #execute(args: readonly Buffer[], db: number): Promise<unknown> {
     const [name, ...rest] = args;
     if (nameOf(args) === 'INFO') return this.#options.info();
+    // In its own form.
+    if (nameOf(args) === 'PFMERGE')
+      return await (this.#clients[db] as Redis).set(args[1] as Buffer, MERGED_COUNT);
     return await (this.#clients[db] as Redis).callBuffer(String(name), ...rest);
   }
 
@@ -171,6 +177,8 @@ function logged(args: readonly Buffer[], reply: unknown, loses: boolean): (reado
       return args.slice(1).map((one) => ['del', one]);
     case 'APPEND':
       return [loses ? ['pksetexat', key, 0, ''] : args];
+    case 'PFMERGE':
+      return [['set', key, MERGED_COUNT]];
     case 'SPOP':
       return Buffer.isBuffer(reply) ? [['srem', key, reply]] : [];
     case 'XADD':

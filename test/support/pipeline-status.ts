@@ -60,6 +60,8 @@ export function pipelineStatus(changes: Partial<PipelineStatus> = {}): PipelineS
       divergences: 0,
       unverified: 0,
       deadLettered: 0,
+      repaired: 0,
+      leftOut: 0,
       ignored: 0,
     },
     ...changes,

@@ -5,7 +5,7 @@ import type { Place, Places } from './position.ts';
 /** A change of the state, as it stands in the log. Keys are latin1. */
 export type CopyDelta =
   | { readonly kind: 'begin'; readonly log: string; readonly places: readonly [string, Place][] }
-  | { readonly kind: 'read'; readonly db: string; readonly at: Place }
+  | { readonly kind: 'read'; readonly db: string; readonly at: Place; readonly since?: Place }
   | {
       readonly kind: 'scanned';
       readonly db: string;
@@ -33,6 +33,8 @@ export interface Ahead {
 export interface CopiedDatabase {
   /** Read up to here. */
   at: Place;
+  /** From here on the log tells what a repair behind the copy must know (recent.ts). */
+  since: Place;
   /** Where SCAN goes on; undefined once it is through. */
   cursor: string | undefined;
   /** The server's run that gave the cursor. */
@@ -59,6 +61,10 @@ export class CopyState {
     return new Map([...this.databases].map(([db, { at }]) => [db, at]));
   }
 
+  get since(): Places {
+    return new Map([...this.databases].map(([db, { since }]) => [db, since]));
+  }
+
   of(db: string): CopiedDatabase {
     const found = this.databases.get(db);
     if (found === undefined) throw new Error(`${db} is not copied`);
@@ -81,7 +87,8 @@ export class CopyState {
   *deltas(): Generator<CopyDelta, void> {
     if (!this.begun) return;
     yield { kind: 'begin', log: this.log, places: [...this.places] };
-    for (const [db, { cursor, run, stale, ahead }] of this.databases) {
+    for (const [db, { at, since, cursor, run, stale, ahead }] of this.databases) {
+      yield { kind: 'read', db, at, since };
       yield { kind: 'scanned', db, cursor: cursor ?? null, run, keys: 0 };
       if (ahead !== undefined) yield { kind: 'fresh', db, keys: [...ahead.keys], through: ahead.through };
       yield { kind: 'stale', db, keys: [...stale] };
@@ -100,13 +107,22 @@ export class CopyState {
   #begin({ log, places }: Extract<CopyDelta, { kind: 'begin' }>): void {
     this.log = log;
     for (const [db, at] of places)
-      this.databases.set(db, { at, cursor: '0', run: '', stale: new Set(), ahead: undefined, emptied: 0 });
+      this.databases.set(db, {
+        at,
+        since: at,
+        cursor: '0',
+        run: '',
+        stale: new Set(),
+        ahead: undefined,
+        emptied: 0,
+      });
   }
 
   #change(one: CopiedDatabase, delta: Exclude<CopyDelta, { kind: 'begin' | 'end' }>): void {
     switch (delta.kind) {
       case 'read':
         one.at = delta.at;
+        one.since = delta.since ?? one.since;
         return;
       case 'scanned':
         one.cursor = delta.cursor ?? undefined;

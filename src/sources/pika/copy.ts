@@ -20,7 +20,7 @@
 // end of the log that a last transaction on it tells; after some vain tries it is read at once.
 // A key that SCAN has not met may have gone in a write that is not logged yet. An item of that key alone then does nothing;
 // one of several keys (RENAME) is passed on only if each of them was read in a settling.
-// What a log does not tell (an APPEND logged as an empty value) makes its key stale. So nothing is to be repaired later.
+// What a log does not tell (an APPEND logged as an empty value) makes its key stale. So nothing of it is to be repaired later (repair.ts).
 
 import { encodeCommand } from '../../binlog/resp.ts';
 import type { CopyRecord, CopySpool, StoredRecord } from './copy-spool.ts';
@@ -29,6 +29,9 @@ import { effectOf, type ItemEffect } from './item-effect.ts';
 import type { KeyReader, ReadKey } from './key-reader.ts';
 import type { PikaLink, ReceivedItem } from './link.ts';
 import { comparePlaces, type Place, type Places } from './position.ts';
+import { NOTHING } from './read-item.ts';
+import { Recent } from './recent.ts';
+import { timeOf } from './window.ts';
 
 const BATCH_KEYS = 64;
 const RECORD_BYTES = 256 * 1024;
@@ -36,8 +39,6 @@ const FOLLOW_BYTES = 1024 * 1024;
 const LARGE_TRIES = 5;
 const CONFIRMED_MAX = 100_000;
 const FLUSHALL = encodeCommand(['FLUSHALL']);
-/** Ignored and counted where every command is judged. */
-const NOTHING = encodeCommand(['PING']);
 
 export interface CopyOptions {
   readonly spool: CopySpool;
@@ -47,6 +48,7 @@ export interface CopyOptions {
   readonly reader: (db: string) => KeyReader;
   readonly ends: () => Promise<Places>;
   readonly onNotice: (text: string) => void;
+  readonly onLeftOut: () => void;
   readonly now: () => number;
 }
 
@@ -57,6 +59,8 @@ export class Copy {
   readonly #tries = new Map<string, number>();
   /** `<db> <key>` of keys that were read while settling; forgetting them costs another reading. */
   readonly #confirmed = new Set<string>();
+  /** For the repair of what comes behind the copy. */
+  readonly #recent = new Map<string, Recent>();
 
   constructor(options: CopyOptions) {
     this.#options = options;
@@ -215,34 +219,38 @@ export class Copy {
     let parts: Buffer[] = [];
     let deltas: CopyDelta[] = [];
     let timeMs = this.#options.now();
+    const recent = this.#recent.get(db) ?? new Recent(one.since);
+    this.#recent.set(db, recent);
     const change = (delta: CopyDelta) => {
       this.#options.spool.state.apply(delta);
       deltas.push(delta);
     };
     const close = () => {
-      change({ kind: 'read', db, at: one.at });
+      change({ kind: 'read', db, at: one.at, since: recent.start });
       records.push({ db: this.#numberOf(db), timeMs, keys: 0, resp: Buffer.concat(parts), deltas });
       [parts, deltas] = [[], []];
     };
-    for (const { bytes, end } of items) {
+    for (const item of items) {
+      const { bytes, end } = item;
       if (one.ahead !== undefined && comparePlaces(end, one.ahead.through) > 0) change({ kind: 'met', db });
       const effect = effectOf(bytes);
       if (effect.kind === 'malformed') {
         close();
         const { why: malformed, bytes: resp } = effect;
         one.at = end;
-        const read: CopyDelta = { kind: 'read', db, at: end };
+        const read: CopyDelta = { kind: 'read', db, at: end, since: recent.start };
         records.push({ db: this.#numberOf(db), timeMs, keys: 0, resp, malformed, deltas: [read] });
         continue;
       }
       if (effect.kind !== 'nothing') timeMs = effect.timeS * 1000;
+      recent.push(item, timeOf(item));
       const resp = this.#judge(db, one, effect, change);
       if (resp !== undefined) parts.push(resp);
       one.at = end;
       if (sizeOf(parts) >= RECORD_BYTES) close();
     }
     if (parts.length > 0 || deltas.length > 0 || records.length === 0) close();
-    else records.push(this.#silent(db, { kind: 'read', db, at: one.at }));
+    else records.push(this.#silent(db, { kind: 'read', db, at: one.at, since: recent.start }));
     return records;
   }
 
@@ -298,10 +306,12 @@ export class Copy {
     };
     for (const value of read) {
       if (value.kind !== 'whole') continue;
-      if (value.lost !== undefined)
+      if (value.lost !== undefined) {
+        this.#options.onLeftOut();
         this.#options.onNotice(
           `${db}: the key ${JSON.stringify(value.key.toString())} is left out: ${value.lost}`,
         );
+      }
       parts.push(...value.commands);
       keys++;
       if (sizeOf(parts) >= RECORD_BYTES) close([]);

@@ -12,7 +12,7 @@ import { type CopyPlace, formatCopyPosition } from './copy-position.ts';
 import { CopySpool, type StoredRecord } from './copy-spool.ts';
 import { KeyReader } from './key-reader.ts';
 import type { PikaLink } from './link.ts';
-import { formatPikaPosition, type PikaPosition, type Places } from './position.ts';
+import { formatPikaPosition, type PikaPosition, type Places, positionAt } from './position.ts';
 
 export interface CopyingOptions {
   readonly endpoint: Endpoint;
@@ -22,6 +22,8 @@ export interface CopyingOptions {
   readonly attach: (from: PikaPosition | undefined, signal: AbortSignal) => Promise<Attached>;
   readonly ends: () => Promise<Places>;
   readonly onNotice: (text: string) => void;
+  /** A key that the target cannot hold; `onNotice` was told which. */
+  readonly onLeftOut: () => void;
   readonly now: () => number;
 }
 
@@ -40,6 +42,10 @@ export class Copying {
   #loadedBytes = 0;
   #keys = 0;
   #isCopying = false;
+  /** The copy that was read here. */
+  #last: string | undefined;
+  #isTidied = false;
+  readonly #openedAtMs = Date.now();
 
   constructor(options: CopyingOptions) {
     this.#options = options;
@@ -49,7 +55,9 @@ export class Copying {
   async *read(place: CopyPlace, signal: AbortSignal): AsyncGenerator<readonly Entry[], void> {
     const copy = await this.#find(place);
     this.#open = copy;
+    this.#last = copy.id;
     this.#isCopying = true;
+    this.#isTidied = false;
     this.#loadedBytes = place.offset;
     let skip = place.taken;
     const made = (records: readonly StoredRecord[]) =>
@@ -82,9 +90,22 @@ export class Copying {
 
   /** Everything up to `place` is durable at the target; undefined: the whole copy. */
   async release(place: CopyPlace | undefined): Promise<void> {
-    if (place === undefined) {
-      if (!this.#isCopying) await Spool.removeAll(this.#options.spoolRoot);
-    } else if (place.spool === this.#open?.id) await this.#open?.release(place.offset);
+    if (place !== undefined) {
+      if (place.spool === this.#open?.id) await this.#open?.release(place.offset);
+      return;
+    }
+    if (this.#isCopying || this.#isTidied) return;
+    this.#isTidied = true;
+    // A later one is another's, which began it since.
+    const { spoolRoot, spoolBytesMax } = this.#options;
+    const own = this.#last === undefined ? undefined : await Spool.find(spoolRoot, this.#last, spoolBytesMax);
+    await Spool.removeOlderThan(spoolRoot, this.#last ?? Spool.idAt(this.#openedAtMs));
+    await own?.remove();
+  }
+
+  /** All copies of this pipeline on this machine. */
+  async forget(): Promise<void> {
+    await Spool.removeAll(this.#options.spoolRoot);
   }
 
   progress(isRead: boolean): SourceProgress | undefined {
@@ -126,7 +147,7 @@ export class Copying {
   }
 
   async *#goOn(spool: CopySpool, signal: AbortSignal): AsyncGenerator<readonly StoredRecord[], void> {
-    const { endpoint, ends, onNotice, now } = this.#options;
+    const { endpoint, ends, onNotice, onLeftOut, now } = this.#options;
     const { state } = spool;
     const { link, start, numbers } = await this.#attach(spool, signal);
     const readers = new Map([...start.places.keys()].map((db) => [db, new KeyReader(endpoint, db)]));
@@ -142,7 +163,7 @@ export class Copying {
         yield await spool.append([first]);
       }
       const reader = (db: string) => readers.get(db) as KeyReader;
-      yield* new Copy({ spool, link, numbers, reader, ends, onNotice, now }).run();
+      yield* new Copy({ spool, link, numbers, reader, ends, onNotice, onLeftOut, now }).run();
     } finally {
       signal.removeEventListener('abort', stop);
       stop();
@@ -152,7 +173,7 @@ export class Copying {
 
   async #attach({ id, state }: CopySpool, signal: AbortSignal): Promise<Attached> {
     const { log, places } = state;
-    const from = state.begun ? { log, places, window: undefined, announced: false } : undefined;
+    const from = state.begun ? positionAt(log, places) : undefined;
     try {
       return await this.#options.attach(from, signal);
     } catch (error) {
@@ -165,7 +186,7 @@ export class Copying {
     const { resp, db, timeMs, malformed, refused, start, end, last } = record;
     this.#loadedBytes = end;
     this.#keys = state.keys;
-    const behind = { log: state.log, places: state.places, window: undefined, announced: false };
+    const behind = { ...positionAt(state.log, state.places), since: state.since };
     const position = last ? formatPikaPosition(behind) : formatCopyPosition(id, end);
     const entry: Entry = {
       position,

@@ -20,6 +20,9 @@ const SCAN_KEYS = 256;
 /** For a key that is to be read at once whatever it weighs. */
 const WHOLE = 500_000_000;
 
+const READABLE =
+  'let it answer clients, give it its password; or bring the data there by other means and start with --from now';
+
 export type ReadKey =
   | {
       readonly kind: 'whole';
@@ -47,6 +50,16 @@ export class KeyReader {
   constructor(endpoint: Endpoint, db: string) {
     this.#endpoint = endpoint;
     this.#index = Number(/\d+$/.exec(db)?.[0] ?? 0);
+  }
+
+  /** @throws StopError when it cannot be read */
+  async probe(): Promise<void> {
+    const probe = [['MULTI'], ['TYPE', 'lanegate:probe'], ['INFO', 'replication'], ['EXEC']];
+    const result = (await this.#call(probe)).at(-1);
+    if (Array.isArray(result) && endsIn(String(result[1])).size > 0) return;
+    throw new StopError('PIKA_COPY', `${this.#endpoint.display} runs no transaction with INFO`, {
+      hint: READABLE,
+    });
   }
 
   /** Of the server's process, which alone knows its cursors: this reader never connects again. */
@@ -191,6 +204,6 @@ function deadlineOf(type: KeyType, ttl: Reply, time: Reply): number | undefined 
 function refused(display: string, command: string, reply: ReplyError): Error {
   if (/^(LOADING|BUSY|READONLY)/.test(reply.message)) return new Error(`${display}: ${reply.message}`);
   return new StopError('PIKA_COPY', `${display} refuses ${command}: ${reply.message}`, {
-    hint: 'let it answer clients, give it its password; or bring the data there by other means and start with --from now',
+    hint: READABLE,
   });
 }

@@ -74,6 +74,9 @@ export interface ReceivedItem {
   readonly bytes: Buffer;
 }
 
+/** What reads a log needs of the link. */
+export type ItemStream = Pick<PikaLink, 'peek' | 'shiftWhile' | 'until'>;
+
 interface Stream {
   readonly db: string;
   session: number;

@@ -5,8 +5,8 @@
 // it again and giving the same numbers. In the order of arrival it would get others.
 //
 // So the databases are read window by window. A window is an end for each of them; it is announced by an entry of its own,
-// whose position carries the ends, and nothing of it is read before the low-water mark in the target stands at or behind
-// the announcement. Within the window the order follows from the logs: of the next items the one with the oldest time,
+// whose position carries the ends, and nothing of it is read before the low-water mark in the target stands at the
+// announcement. Within the window the order follows from the logs: of the next items the one with the oldest time,
 // and of the same second the one of the first database. Hence, when the log is read again from the mark,
 // - what is applied beyond the mark belongs to the window that the mark's position carries, and has the numbers it had;
 // - or it belongs to a window that was announced behind the mark: of that nothing is applied, and another may take its place.
@@ -19,31 +19,45 @@
 
 import type { Entry } from '../source.ts';
 import type { EntryMaker } from './entries.ts';
-import type { PikaLink, ReceivedItem } from './link.ts';
-import { comparePlaces, coversPlaces, type PikaPosition, type Place, type Places } from './position.ts';
+import type { ItemStream, ReceivedItem } from './link.ts';
+import {
+  announcementAt,
+  comparePlaces,
+  coversPlaces,
+  type PikaPosition,
+  type Place,
+  type Places,
+} from './position.ts';
+import { type Repair, settle } from './repair.ts';
 
 export interface WindowSource {
-  readonly link: PikaLink;
+  readonly link: ItemStream;
   readonly maker: EntryMaker;
+  readonly repair: Repair | undefined;
   readonly chunkBytes: number;
+  readonly now: () => number;
   /** Where the logs of all databases end now. */
   ends(): Promise<Places>;
-  /** True once the low-water mark is in this window. `poke` the link when it may have become so. */
-  isMarked(window: Places): boolean;
+  /** True once the low-water mark is at this announcement. `poke` the link when it may be. */
+  isMarked(at: PikaPosition): boolean;
 }
 
 /** Chunks of the one database of `start`. Never returns. */
 export async function* readOne(
-  { link, maker, chunkBytes }: Pick<WindowSource, 'link' | 'maker' | 'chunkBytes'>,
+  source: Omit<WindowSource, 'ends'>,
   start: PikaPosition,
 ): AsyncGenerator<readonly Entry[], never> {
+  const { link, maker, repair, chunkBytes, now } = source;
   const [db] = start.places.keys() as IterableIterator<string> & Iterable<string>;
-  let at = start;
+  let at = yield* settle(source, start, now);
   for (;;) {
+    if (repair !== undefined) at = yield* repair.pause(source, at);
     await link.until(() => link.peek(db as string) !== undefined);
     const entries: Entry[] = [];
-    at = maker.add(entries, at, db as string, link.shiftWhile(db as string, upTo(chunkBytes)));
-    yield entries;
+    const fits = upTo(chunkBytes);
+    const items = link.shiftWhile(db as string, (item) => fits(item) && takes(repair, db as string, item));
+    at = maker.add(entries, at, db as string, items);
+    if (entries.length > 0) yield entries;
   }
 }
 
@@ -51,25 +65,23 @@ export async function* readOne(
 export async function* readWindows(
   source: WindowSource,
   start: PikaPosition,
-  now: () => number,
 ): AsyncGenerator<readonly Entry[], never> {
-  const { link, maker } = source;
-  let at = start;
+  const { link, maker, repair, now } = source;
+  let at = yield* settle(source, start, now);
   for (;;) {
+    if (repair !== undefined) at = yield* repair.pause(source, at);
     if (at.window === undefined || coversPlaces(at.places, at.window)) {
       await link.until(() => [...at.places.keys()].some((db) => link.peek(db) !== undefined));
-      const window = furthest(at.places, await source.ends());
-      yield [maker.announce(at, window, now())];
-      at = { ...at, window, announced: true };
+      const behind = announcementAt({ ...at, window: furthest(at.places, await source.ends()) });
+      yield [maker.announce(at, behind, now())];
+      await link.until(() => source.isMarked(behind));
+      at = { ...behind, announced: false };
     }
     const window = at.window as Places;
-    if (at.announced) await link.until(() => source.isMarked(window));
-    while (!coversPlaces(at.places, window)) {
-      await link.until(() => nextOf(link, at.places, window) !== undefined);
-      const entries: Entry[] = [];
-      at = takeChunk(source, at, window, entries);
-      yield entries;
-    }
+    await link.until(() => nextOf(link, at.places, window) !== undefined);
+    const entries: Entry[] = [];
+    at = takeChunk(source, at, window, entries);
+    if (entries.length > 0) yield entries;
   }
 }
 
@@ -80,7 +92,7 @@ function takeChunk(
   window: Places,
   entries: Entry[],
 ): PikaPosition {
-  const { link, maker, chunkBytes } = source;
+  const { link, maker, repair, chunkBytes } = source;
   let at = start;
   const fits = upTo(chunkBytes);
   let isFull = false;
@@ -91,11 +103,13 @@ function takeChunk(
     let place = at.places.get(db) as Place;
     const items = link.shiftWhile(db, (item) => {
       if (comparePlaces(place, end) >= 0 || timeOf(item) > limit) return false;
-      isFull ||= !fits(item);
+      isFull ||= !fits(item) || !takes(repair, db, item);
       if (!isFull) place = item.end;
       return !isFull;
     });
     if (items.length > 0) at = maker.add(entries, at, db, items);
+    // At once: which numbers it takes must not depend on what has come of other databases.
+    if (repair?.of(db).isDue(at.places.get(db) as Place)) return at;
   }
 }
 
@@ -107,7 +121,7 @@ interface Next {
 }
 
 /** Which database comes next; undefined while an item that decides it has not come. */
-function nextOf(link: PikaLink, places: Places, window: Places): Next | undefined {
+function nextOf(link: ItemStream, places: Places, window: Places): Next | undefined {
   let best: { db: string; end: Place; time: number } | undefined;
   let limit = Number.POSITIVE_INFINITY;
   for (const [db, end] of window) {
@@ -138,6 +152,10 @@ function furthest(places: Places, ends: Places): Places {
 /** Seconds; by the item's bytes alone. */
 export function timeOf({ bytes }: ReceivedItem): number {
   return bytes.length < 6 ? 0 : bytes.readUInt32LE(2);
+}
+
+function takes(repair: Repair | undefined, db: string, item: ReceivedItem): boolean {
+  return repair === undefined || repair.takes(db, item);
 }
 
 /** True for items until they weigh `bytesMax`, and for the first in any case. */

@@ -1,6 +1,11 @@
 import { describe, expect, test } from 'vitest';
 import { ConfigurationError } from '../../../src/runtime/errors.ts';
-import { coversPika, formatPikaPosition, parsePikaPosition } from '../../../src/sources/pika/position.ts';
+import {
+  coversPika,
+  formatPikaPosition,
+  parsePikaPosition,
+  positionAt,
+} from '../../../src/sources/pika/position.ts';
 import { endsIn } from '../../../src/sources/pika/server.ts';
 import { databaseNumbers, parseNode, parsePikaUrl } from '../../../src/sources/pika/url.ts';
 
@@ -13,6 +18,9 @@ describe("positions in Pika's binlog", () => {
     `${LOG}/db0:3:81920,db1:0:7`,
     `${LOG}/db0:3:81920,db1:0:7;db0:4:1,db1:0:9`,
     `${LOG}/db0:3:81920,db1:0:7;db0:4:1,db1:0:9!`,
+    `${LOG}/db0:3:81920~0@1!`,
+    `${LOG}/db0:3:81920~2s*0+12@1!`,
+    `${LOG}/db0:3:81920~1.q5k,db1:0:7~7*2.5k;db0:4:1,db1:0:9+3@2`,
   ])('%s is read and written alike', (text) => {
     expect(formatPikaPosition(parsePikaPosition(text))).toBe(text);
   });
@@ -23,25 +31,50 @@ describe("positions in Pika's binlog", () => {
 
   test('the largest one fits into 512 bytes', () => {
     const places = new Map(
-      Array.from({ length: 8 }, (_, i) => [`db${i}`, { filenum: 99_999_999, offset: 1_610_612_736 }]),
+      Array.from({ length: 8 }, (_, i) => [`db${i}`, { filenum: 9_999, offset: 1_610_612_736 }]),
     );
-    const text = formatPikaPosition({ log: LOG, places, window: places, announced: true });
+    const since = new Map([...places].map(([db, place]) => [db, { ...place, filenum: place.filenum - 1 }]));
+    const text = formatPikaPosition({
+      ...positionAt(LOG, places),
+      window: places,
+      announced: true,
+      since,
+      through: new Map(
+        [...places].map(([db, place]) => [db, { ...place, offset: place.offset + 1_000_000 }]),
+      ),
+      reserved: 30_000,
+      steps: 99,
+    });
     expect(text.length).toBeLessThanOrEqual(512);
     expect(parsePikaPosition(text).window?.size).toBe(8);
   });
 
-  test.each(['', 'db0', 'db0:1', 'db0:1:x', 'db0:1:2,db0:1:3', 'db0:1:2;', '1-0@1', `${LOG}/`, 'db0:1:2!'])(
-    '%j is refused',
-    (text) => {
-      expect(() => parsePikaPosition(text)).toThrow(ConfigurationError);
-    },
-  );
+  test.each([
+    '',
+    'db0',
+    'db0:1',
+    'db0:1:x',
+    'db0:1:2,db0:1:3',
+    'db0:1:2;',
+    '1-0@1',
+    `${LOG}/`,
+    'db0:1:2~',
+    'db0:1:2*0',
+    'db0:1:2~5*',
+    'db0:1:2;db0:1:3~5',
+  ])('%j is refused', (text) => {
+    expect(() => parsePikaPosition(text)).toThrow(ConfigurationError);
+  });
 
   test('a head is covered when every database of it is', () => {
     expect(coversPika('x/db0:1:5,db1:0:9', '/db0:1:5,db1:0:9')).toBe(true);
     expect(coversPika('x/db0:2:0,db1:0:9', '/db0:1:5,db1:0:9')).toBe(true);
     expect(coversPika('x/db0:1:5,db1:0:8', '/db0:1:5,db1:0:9')).toBe(false);
     expect(coversPika('x/db0:1:5', '/db0:1:5,db1:0:9')).toBe(false);
+    // As long as something is to be repaired it is not there.
+    expect(coversPika('x/db0:1:5~5', '/db0:1:5')).toBe(true);
+    expect(coversPika('x/db0:1:5~5*0', '/db0:1:5')).toBe(false);
+    expect(coversPika('x/db0:1:5~5+1', '/db0:1:5')).toBe(false);
   });
 });
 
