@@ -85,14 +85,14 @@ test('all that a log gets wrong, under load, with kills in each step of a repair
   const { pipeline, data } = scene;
   const client = scene.client();
   const also = [
-    ['DEL', 'text:3'],
+    ['DEL', 'brief:3'],
     ['APPEND', 'text:4', 'x'],
     ['SET', 'count:1', '5'],
   ];
   const traffic = pikaLoad(scene, { keys: 12, also, pauseMs: 8 });
   // 128 KiB each.
   const merging = every(200, async () => {
-    for (const key of ['merged', 'text:3']) await client.call('PFMERGE', key, 'a', 'b');
+    for (const key of ['merged', 'brief:3']) await client.call('PFMERGE', key, 'a', 'b');
   });
   const step = async (failpoint: string) => {
     const doomed = pipeline.worker({ failpoint });
@@ -115,7 +115,7 @@ test('all that a log gets wrong, under load, with kills in each step of a repair
   await scene.caughtUp();
   expect(pipeline.logs()).toContain('the key \\"merged\\" is left out');
   expect(await pipeline.target.client().exists('merged')).toBe(0);
-  for (const key of ['merged', 'text:3']) await client.call('DEL', key);
+  for (const key of ['merged', 'brief:3']) await client.call('DEL', key);
   await scene.caughtUp();
   expect(await compareServers(data.url, pipeline.target.url)).toEqual([]);
   expect(scene.master.complaints).toEqual([]);
