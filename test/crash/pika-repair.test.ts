@@ -121,6 +121,7 @@ test('all that a log gets wrong, under load, with kills in each step of a repair
   expect(scene.master.complaints).toEqual([]);
   // The journal has the counters: they are of what came since it was lost.
   await client.call('APPEND', 'missing', 'x');
+  await scene.caughtUp();
   await until('it is counted', async () => {
     const { repaired = 0, leftOut = 0 } = await pipeline.counters();
     return repaired > 0 && leftOut > 0;
