@@ -35,8 +35,11 @@ export async function lane(context: CommandContext): Promise<number> {
     for (const place of places) {
       const name = placeName(place);
       if (request.verb === 'pause') {
-        await operator.pause(place, context.config.reason);
-        context.stdout.write(`${name} is paused; lanegate lane resume ${argumentOf(place)} ends it\n`);
+        const rests = await operator.pause(place, context.config.reason);
+        const still = rests ? '' : ', but a job of it is still at work';
+        context.stdout.write(
+          `${name} is paused${still}; lanegate lane resume ${argumentOf(place)} ends it\n`,
+        );
       } else {
         const changed = await operator.resume(place);
         if (changed || request.of !== 'all')

@@ -6,6 +6,7 @@
 //         command that is left out without one (I7).
 // Each step can be repeated; the watchdog finishes what was begun.
 
+import { setTimeout as delay } from 'node:timers/promises';
 import type { Queue } from 'bullmq';
 import type { Redis } from 'ioredis';
 import { GATE_QUEUE, INGEST_QUEUE, laneQueue } from '../../queues/names.ts';
@@ -42,6 +43,10 @@ export type SkipOutcome =
   /** The stop is not about one command: skipping would not cure it. */
   | { readonly kind: 'no command'; readonly stop: StopFound };
 
+/** A job ends after its slice; one whose worker was lost is at work until its lock has run out. */
+const AT_WORK_MS_MAX = 5_000;
+const AT_WORK_POLL_MS = 20;
+
 export class Operator {
   readonly #options: OperatorOptions;
 
@@ -74,12 +79,21 @@ export class Operator {
     return stops.length > 0 || lifted > 0;
   }
 
-  /** Survives restarts; a job that is at work ends first. */
-  async pause(place: Place, reason: string | undefined): Promise<void> {
+  /** Survives restarts. Waits for a job that is at work; false if it has not ended within AT_WORK_MS_MAX. */
+  async pause(place: Place, reason: string | undefined): Promise<boolean> {
     const { redis, journal, by, now } = this.#options;
     const record = { by, atMs: now(), ...(reason === undefined ? {} : { reason }) };
     await redis.hset(journal.keys.pauses, `${queueName(place)}|operator`, JSON.stringify(record));
-    await this.#queue(place).pause();
+    const queue = this.#queue(place);
+    await queue.pause();
+    // The ingest's job never ends by itself: its holder looks at the pause.
+    if (place.kind === 'ingest') return true;
+    const beganMs = performance.now();
+    while ((await queue.getActiveCount()) > 0) {
+      if (performance.now() - beganMs > AT_WORK_MS_MAX) return false;
+      await delay(AT_WORK_POLL_MS);
+    }
+    return true;
   }
 
   async skip(place: Place, seq: number, reason: string): Promise<SkipOutcome> {

@@ -145,6 +145,8 @@ export class WorkerProcess {
     if (roles.includes('gate'))
       this.#others.push(this.#worker(GATE_QUEUE, (job, token) => this.#jobs.gate(job, token)));
     this.register();
+    // With its roles, at once; if that fails, the next turn does it.
+    this.#register().catch(() => {});
     this.#supervisor = this.#supervise();
   }
 
