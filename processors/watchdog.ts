@@ -14,6 +14,8 @@ const CONCURRENCY_EVERY_MS = 30_000;
 const TRIM_EVERY_MS = 1_000;
 const GONE_AFTER_MS = 60_000;
 
+const OUT_OF_MEMORY = /^OOM /;
+
 export class Watchdog {
   readonly #context: PipelineContext;
   readonly #retention: { readonly ms: number; readonly bytes: number };
@@ -32,6 +34,27 @@ export class Watchdog {
 
   /** One look. Throws on connection trouble; the next look starts afresh. */
   async look(session: FencedSession): Promise<void> {
+    try {
+      await this.#lookAround(session);
+    } catch (error) {
+      if (!OUT_OF_MEMORY.test((error as Error).message)) throw error;
+      await this.#makeRoom(session);
+    }
+  }
+
+  /** What is applied goes at once, whatever the retention window: nothing else can be done in a queue that is full. */
+  async #makeRoom(session: FencedSession): Promise<void> {
+    const { journal, log } = this.#context;
+    const step = await moveMark(this.#context, session);
+    if (!step) return;
+    const { mark, snapshot } = step;
+    const dropped = await journal.trim(snapshot.id, snapshot.lanes, mark.seq, true);
+    this.#trimmedThrough = Math.max(this.#trimmedThrough, mark.seq);
+    if (dropped > 0)
+      log.warn({ items: dropped }, "the queue's Redis is out of memory: what is applied was dropped from it");
+  }
+
+  async #lookAround(session: FencedSession): Promise<void> {
     const { queues, records, journal, now, redis, log } = this.#context;
     if (!(await records.stops()).has('ingest') && !(await this.#operatorPaused(INGEST_QUEUE))) {
       await queues.freeIngest();
@@ -97,7 +120,10 @@ export class Watchdog {
     const heavy = this.#marks.filter((entry) => inBytes - entry.inBytes > this.#retention.bytes);
     const short = heavy.length > old.length;
     const expired = short ? heavy : old;
-    const through = expired.at(-1)?.mark ?? 0;
+    const last = expired.at(-1);
+    // One step of the mark may weigh more than all that is to be kept.
+    const isCoarse = last !== undefined && inBytes - last.inBytes > 2 * this.#retention.bytes;
+    const through = (isCoarse ? this.#marks[expired.length] : last)?.mark ?? 0;
     this.#marks = this.#marks.slice(Math.max(0, expired.length - 1));
     if (through <= this.#trimmedThrough || atMs - this.#trimmedAtMs < TRIM_EVERY_MS) return;
     this.#trimmedAtMs = atMs;

@@ -7,10 +7,11 @@
   Returns items dropped.
 ]]
 if redis.call('HGET', KEYS[1], 'id') ~= ARGV[1] then return 0 end
-redis.call('HSET', KEYS[1], 'short', ARGV[3], 'trimmed', '1')
 local keep = redis.call('XREVRANGE', KEYS[2], ARGV[2] .. '-0', '-', 'COUNT', 1)[1]
 if not keep then return 0 end
+-- First of all what a server that is out of memory allows: what follows a write is allowed as well.
 local dropped = redis.call('XTRIM', KEYS[2], 'MINID', keep[1])
+redis.call('HSET', KEYS[1], 'short', ARGV[3], 'trimmed', '1')
 local first = (tonumber(ARGV[2]) + 1) .. '-0'
 for i = 3, #KEYS do dropped = dropped + redis.call('XTRIM', KEYS[i], 'MINID', first) end
 return dropped

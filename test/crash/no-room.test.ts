@@ -39,6 +39,15 @@ test('24: a backlog larger than the memory of the queue: ingest stops in time, a
   expect(Number(await queue.hget(JOURNAL, 'head'))).toBeGreaterThan(Number(head));
   expect(await pipeline.differences()).toEqual([]);
   expect(await queue.hgetall('{lanegate-test}:stops')).toEqual({});
+  // Now nothing at all can be written: what is applied goes, though it should be kept for a while.
+  const more = Array.from({ length: 64 }, (_, at) => ['SET', `k:${at}`, value]);
+  await pipeline.append([{ db: 0, timeMs: Date.now(), commands: more }]);
+  await pipeline.caughtUp();
+  await queue.config('SET', 'maxmemory', (await memory('used_memory')) - 256 * 1024);
+  await until('what is applied is dropped', () => pipeline.logs().includes('is out of memory'));
+  await pipeline.append([{ db: 0, timeMs: Date.now(), commands: [['SET', 'last', '1']] }]);
+  await pipeline.caughtUp();
+  expect(await pipeline.target.client().get('last')).toBe('1');
 });
 
 test('25: the disk of the queue is full, then that of the target: nothing is stopped, and it goes on when there is room', {
