@@ -11,16 +11,7 @@ const root = dirname(dirname(fileURLToPath(import.meta.url)));
 
 const BUNDLE = join(root, 'dist/cli');
 /** Loaded late or fast by themselves, or looking for their own files. */
-const NOT_BUNDLED = [
-  '@bull-board/*',
-  'fastify',
-  'pino',
-  'pino-pretty',
-  'prom-client',
-  'protobufjs',
-  'yaml',
-  'zod',
-];
+const NOT_BUNDLED = ['@bull-board/*', 'fastify', 'pino-pretty', 'prom-client', 'protobufjs', 'yaml'];
 
 /** Returns the exit code. */
 export async function build() {

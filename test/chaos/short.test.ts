@@ -1,4 +1,5 @@
 import { expect, test } from 'vitest';
+import { everyCase } from '../support/cases.ts';
 import { CUT_AFTER_EXEC } from './network-faults.ts';
 import { type ChaosOptions, type ChaosReport, runChaos } from './run.ts';
 
@@ -42,25 +43,31 @@ async function run(options: Pick<ChaosOptions, 'source' | 'roundMs' | 'only'>): 
   return report;
 }
 
-test.each(['redis-stream', 'redis'] as const)(
-  `a short chaos run, source %s, seed ${SEED}: nothing is lost, nothing comes twice, the guards fire`,
-  { timeout: 240_000 },
-  async (source) => {
-    const report = await run({ source, roundMs: 14_000, only: FAULTS });
-    expect(report.commands).toBeGreaterThan(500);
-    expect(report.replayed).toBe(source === 'redis-stream' ? report.commands : 0);
-    const hits = Object.values(report.faults).filter(({ hit }) => hit > 0);
-    expect(hits.length).toBeGreaterThan(4);
-    expect(report.guards.journalMadeAnew).toBeGreaterThan(0);
-    expect(report.guards.retries).toBeGreaterThan(0);
+for (const source of ['redis-stream', 'redis'] as const) {
+  (source === 'redis-stream' ? test : everyCase)(
+    `a short chaos run, source ${source}, seed ${SEED}: nothing is lost, nothing comes twice, the guards fire`,
+    { timeout: 240_000 },
+    async () => {
+      const report = await run({ source, roundMs: 14_000, only: FAULTS });
+      expect(report.commands).toBeGreaterThan(500);
+      expect(report.replayed).toBe(source === 'redis-stream' ? report.commands : 0);
+      const hits = Object.values(report.faults).filter(({ hit }) => hit > 0);
+      expect(hits.length).toBeGreaterThan(4);
+      expect(report.guards.journalMadeAnew).toBeGreaterThan(0);
+      expect(report.guards.retries).toBeGreaterThan(0);
+    },
+  );
+}
+
+everyCase(
+  `a short chaos run, source pika, seed ${SEED}: nothing is lost, nothing comes twice`,
+  {
+    timeout: 240_000,
+  },
+  async () => {
+    const report = await run({ source: 'pika', roundMs: 6_000, only: PIKA_FAULTS });
+    expect(report.commands).toBeGreaterThan(200);
+    expect(report.replayed).toBe(report.commands);
+    expect(Object.values(report.faults).filter(({ hit }) => hit > 0).length).toBeGreaterThan(1);
   },
 );
-
-test(`a short chaos run, source pika, seed ${SEED}: nothing is lost, nothing comes twice`, {
-  timeout: 240_000,
-}, async () => {
-  const report = await run({ source: 'pika', roundMs: 6_000, only: PIKA_FAULTS });
-  expect(report.commands).toBeGreaterThan(200);
-  expect(report.replayed).toBe(report.commands);
-  expect(Object.values(report.faults).filter(({ hit }) => hit > 0).length).toBeGreaterThan(1);
-});

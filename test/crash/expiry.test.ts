@@ -1,5 +1,6 @@
 import { setTimeout as delay } from 'node:timers/promises';
 import { expect, test } from 'vitest';
+import { everyCase } from '../support/cases.ts';
 import { until } from '../support/faults.ts';
 import { Live } from '../support/live.ts';
 import type { RedisServer } from '../support/redis-server.ts';
@@ -44,54 +45,60 @@ for (const [how, stop, go] of [
   ['stopped', 'SIGSTOP', 'SIGCONT'],
   ['killed', 'SIGKILL', undefined],
 ] as const) {
-  test(`a key that the source renews outlives workers that are ${how} for longer than its TTL`, async () => {
-    await using live = await Live.start();
-    const redis = live.source.client();
-    await redis.set('session', '0', 'PX', TTL_MS);
-    const worker = live.worker();
-    await renewDuring(live.source, 'session', live.caughtUp());
-    if (stop === 'SIGKILL') await worker.kill();
-    else worker.signal(stop);
-    const count = await renewDuring(live.source, 'session', pass(live.source, OUTAGE_MS));
-    expect(await live.target.client().exists('session')).toBe(1);
-    if (go === undefined) live.worker();
-    else worker.signal(go);
-    await redis.multi().incr('session').pexpire('session', 600_000).rename('session', 'renamed').exec();
-    await live.caughtUp();
-    expect(await live.target.client().get('renamed')).toBe(String(count + 1));
-    expect(await live.target.client().exists('session')).toBe(0);
-    const { code, report, stderr } = await live.finished(['--freeze', '--verify']);
-    expect([code, report.open], stderr).toEqual([0, []]);
-    expect(await live.target.client().call('PEXPIRETIME', 'renamed')).toBe(
-      await redis.call('PEXPIRETIME', 'renamed'),
-    );
-    expect(await live.queue.client().xlen('{lanegate-live}:divergences')).toBe(0);
-  });
+  (stop === 'SIGSTOP' ? test : everyCase)(
+    `a key that the source renews outlives workers that are ${how} for longer than its TTL`,
+    async () => {
+      await using live = await Live.start();
+      const redis = live.source.client();
+      await redis.set('session', '0', 'PX', TTL_MS);
+      const worker = live.worker();
+      await renewDuring(live.source, 'session', live.caughtUp());
+      if (stop === 'SIGKILL') await worker.kill();
+      else worker.signal(stop);
+      const count = await renewDuring(live.source, 'session', pass(live.source, OUTAGE_MS));
+      expect(await live.target.client().exists('session')).toBe(1);
+      if (go === undefined) live.worker();
+      else worker.signal(go);
+      await redis.multi().incr('session').pexpire('session', 600_000).rename('session', 'renamed').exec();
+      await live.caughtUp();
+      expect(await live.target.client().get('renamed')).toBe(String(count + 1));
+      expect(await live.target.client().exists('session')).toBe(0);
+      const { code, report, stderr } = await live.finished(['--freeze', '--verify']);
+      expect([code, report.open], stderr).toEqual([0, []]);
+      expect(await live.target.client().call('PEXPIRETIME', 'renamed')).toBe(
+        await redis.call('PEXPIRETIME', 'renamed'),
+      );
+      expect(await live.queue.client().xlen('{lanegate-live}:divergences')).toBe(0);
+    },
+  );
 }
 
-test('a key that was renamed before its time came is renamed at the target afterwards as well', async () => {
-  await using live = await Live.start();
-  const redis = live.source.client();
-  const worker = live.worker();
-  await live.caughtUp();
-  worker.signal('SIGSTOP');
-  await redis.set('a', '1', 'PX', 500);
-  const deadlineMs = Number(await redis.call('PEXPIRETIME', 'a'));
-  await redis.rename('a', 'b');
-  await redis.persist('b');
-  await redis.hset('h', 'f', '1');
-  await redis.pexpire('h', 500);
-  await redis.hincrby('h', 'f', 5);
-  await redis.persist('h');
-  await until('its time has come', async () => (await clockMs(live.source)) > deadlineMs + 500);
-  worker.signal('SIGCONT');
-  await live.caughtUp();
-  expect(await live.target.client().get('b')).toBe('1');
-  expect(await live.target.client().hget('h', 'f')).toBe('6');
-  expect(await live.queue.client().xlen('{lanegate-live}:divergences')).toBe(0);
-});
+everyCase(
+  'a key that was renamed before its time came is renamed at the target afterwards as well',
+  async () => {
+    await using live = await Live.start();
+    const redis = live.source.client();
+    const worker = live.worker();
+    await live.caughtUp();
+    worker.signal('SIGSTOP');
+    await redis.set('a', '1', 'PX', 500);
+    const deadlineMs = Number(await redis.call('PEXPIRETIME', 'a'));
+    await redis.rename('a', 'b');
+    await redis.persist('b');
+    await redis.hset('h', 'f', '1');
+    await redis.pexpire('h', 500);
+    await redis.hincrby('h', 'f', 5);
+    await redis.persist('h');
+    await until('its time has come', async () => (await clockMs(live.source)) > deadlineMs + 500);
+    worker.signal('SIGCONT');
+    await live.caughtUp();
+    expect(await live.target.client().get('b')).toBe('1');
+    expect(await live.target.client().hget('h', 'f')).toBe('6');
+    expect(await live.queue.client().xlen('{lanegate-live}:divergences')).toBe(0);
+  },
+);
 
-test('a key that expires at the source goes at the target with the DEL of the source', async () => {
+everyCase('a key that expires at the source goes at the target with the DEL of the source', async () => {
   await using live = await Live.start();
   live.worker();
   await live.source.client().set('brief', '1', 'PX', 1_000);

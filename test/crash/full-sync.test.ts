@@ -1,6 +1,7 @@
 import { randomInt } from 'node:crypto';
 import { readFileSync } from 'node:fs';
 import { describe, expect, test } from 'vitest';
+import { everyCase } from '../support/cases.ts';
 import { lanegate } from '../support/cli.ts';
 import { aofBytes, loseAofBehind, until } from '../support/faults.ts';
 import { type LiveOptions, LivePipeline } from '../support/live-pipeline.ts';
@@ -74,6 +75,8 @@ interface Death {
   readonly elsewhereIn: 2 | 3;
   /** And on the same machine, where that is certain. */
   readonly hereIn?: 2 | 3;
+  /** The others are a step beside one of these. */
+  readonly always?: true;
 }
 
 const DEATHS: readonly Death[] = [
@@ -93,10 +96,16 @@ const DEATHS: readonly Death[] = [
       pipeline.spooled().some(({ name, bytes }) => name.endsWith('.part') && bytes > 0),
     elsewhereIn: 3,
     hereIn: 3,
+    always: true,
   },
   { when: 'when the new log is durable', failpoint: 'after-replacing-the-log=kill', elsewhereIn: 3 },
   { when: 'with the FLUSHALL in hand', failpoint: 'before-commit=kill@1', elsewhereIn: 3 },
-  { when: 'when the FLUSHALL has run', failpoint: 'gate-after-exec=kill@1', elsewhereIn: 3 },
+  {
+    when: 'when the FLUSHALL has run',
+    failpoint: 'gate-after-exec=kill@1',
+    elsewhereIn: 3,
+    always: true,
+  },
   { when: 'with keys in hand', failpoint: 'before-commit=kill@4', elsewhereIn: 3 },
   {
     when: 'with keys in the journal that no lane knows of',
@@ -107,6 +116,7 @@ const DEATHS: readonly Death[] = [
     when: 'with keys that nobody knows are applied',
     failpoint: 'after-exec-before-reply=kill@6',
     elsewhereIn: 3,
+    always: true,
   },
   { when: 'in the stream', seen: (pipeline) => pipeline.isStreaming(), elsewhereIn: 2, hereIn: 2 },
 ];
@@ -119,28 +129,33 @@ const CASES = DEATHS.flatMap((death, at) => {
 });
 
 describe.concurrent('a process that is killed in a full sync', () => {
-  test.each(CASES)('$when, and followed on $where', async (death) => {
-    const { sourceArgs = [], failpoint, seen, machine } = death;
-    const scene = await prepared(death.seed, { sourceArgs });
-    const { pipeline } = scene;
-    await using _ = pipeline;
-    const doomed = pipeline.worker(failpoint === undefined ? {} : { failpoint });
-    if (failpoint !== undefined) await reaches(doomed, failpoint);
-    else await until('it is there', () => (seen as (p: LivePipeline) => Promise<boolean>)(pipeline));
-    await doomed.kill();
-    expect(doomed.process.signalCode).toBe('SIGKILL');
-    await removeAtSource(scene);
-    await pipeline.source.client().config('SET', 'repl-diskless-sync-delay', 0, 'rdb-key-save-delay', 0);
-    pipeline.worker({ machine });
-    await endsEqual(scene);
-    const ended = await pipeline.generation();
-    const expected = machine === 'machine' ? death.hereIn : death.elsewhereIn;
-    expect(ended).toBe(expected ?? ended);
-  });
+  for (const death of CASES)
+    (death.always ? test : everyCase)(`${death.when}, and followed on ${death.where}`, () =>
+      isFollowed(death),
+    );
 });
 
+async function isFollowed(death: (typeof CASES)[number]): Promise<void> {
+  const { sourceArgs = [], failpoint, seen, machine } = death;
+  const scene = await prepared(death.seed, { sourceArgs });
+  const { pipeline } = scene;
+  await using _ = pipeline;
+  const doomed = pipeline.worker(failpoint === undefined ? {} : { failpoint });
+  if (failpoint !== undefined) await reaches(doomed, failpoint);
+  else await until('it is there', () => (seen as (p: LivePipeline) => Promise<boolean>)(pipeline));
+  await doomed.kill();
+  expect(doomed.process.signalCode).toBe('SIGKILL');
+  await removeAtSource(scene);
+  await pipeline.source.client().config('SET', 'repl-diskless-sync-delay', 0, 'rdb-key-save-delay', 0);
+  pipeline.worker({ machine });
+  await endsEqual(scene);
+  const ended = await pipeline.generation();
+  const expected = machine === 'machine' ? death.hereIn : death.elsewhereIn;
+  expect(ended).toBe(expected ?? ended);
+}
+
 describe.concurrent('a full sync goes on', () => {
-  test('when a lane worker is killed, another time with all the rest', async () => {
+  everyCase('when a lane worker is killed, another time with all the rest', async () => {
     const scene = await prepared(301);
     const { pipeline, traffic } = scene;
     await using _ = pipeline;
@@ -189,25 +204,28 @@ describe.concurrent('a full sync goes on', () => {
     await endsEqual(scene);
   });
 
-  test('when the target is killed in the middle of it and comes back without the end of its AOF', async () => {
-    const scene = await prepared(304, { targetArgs: ['--appendonly', 'yes'] });
-    const { pipeline } = scene;
-    await using _ = pipeline;
-    const { target } = pipeline;
-    const ingest = pipeline.worker({
-      args: ['--roles', 'ingest'],
-      failpoint: 'after-commit-before-announce=stop@4',
-    });
-    await reaches(ingest, 'after-commit-before-announce');
-    const bytes = await aofBytes(target);
-    pipeline.worker({ args: ['--roles', 'lanes,gate'] });
-    await until('keys are applied', async () => (await aofBytes(target)) > bytes + 500_000);
-    await target.kill();
-    expect(await loseAofBehind(target, bytes, { torn: false })).toBeGreaterThan(0);
-    await target.restart();
-    ingest.signal('SIGCONT');
-    await endsEqual(scene);
-  });
+  everyCase(
+    'when the target is killed in the middle of it and comes back without the end of its AOF',
+    async () => {
+      const scene = await prepared(304, { targetArgs: ['--appendonly', 'yes'] });
+      const { pipeline } = scene;
+      await using _ = pipeline;
+      const { target } = pipeline;
+      const ingest = pipeline.worker({
+        args: ['--roles', 'ingest'],
+        failpoint: 'after-commit-before-announce=stop@4',
+      });
+      await reaches(ingest, 'after-commit-before-announce');
+      const bytes = await aofBytes(target);
+      pipeline.worker({ args: ['--roles', 'lanes,gate'] });
+      await until('keys are applied', async () => (await aofBytes(target)) > bytes + 500_000);
+      await target.kill();
+      expect(await loseAofBehind(target, bytes, { torn: false })).toBeGreaterThan(0);
+      await target.restart();
+      ingest.signal('SIGCONT');
+      await endsEqual(scene);
+    },
+  );
 
   test('through OOM, READONLY and cut connections at the target', async () => {
     let proxy: FaultyProxy | undefined;
@@ -247,7 +265,7 @@ describe.concurrent('a full sync goes on', () => {
     await endsEqual(scene);
   });
 
-  test('when the link breaks in the middle of the snapshot, with another one', async () => {
+  everyCase('when the link breaks in the middle of the snapshot, with another one', async () => {
     let proxy: FaultyProxy | undefined;
     const scene = await prepared(306, {
       sourceArgs: ['--rdb-key-save-delay', '1000'],

@@ -1,5 +1,6 @@
 import { setTimeout as delay } from 'node:timers/promises';
 import { describe, expect, test } from 'vitest';
+import { everyCase } from '../support/cases.ts';
 import { Feed, until } from '../support/faults.ts';
 import { Pipeline } from '../support/pipeline.ts';
 import { FaultyProxy } from '../support/proxy.ts';
@@ -86,26 +87,29 @@ describe.concurrent('the network between a worker and the target', () => {
     expect(await pipeline.differences()).toEqual([]);
   });
 
-  test('half-open for a while, then broken: what was swallowed is settled by the checkpoints', async () => {
-    const { pipeline, proxy, feed } = await behindProxy(703);
-    await using _ = pipeline;
-    await using __ = proxy;
-    pipeline.worker();
-    pipeline.worker();
-    await feed.while(0.2, () =>
-      until('work is done', async () => ((await pipeline.counters()).applied ?? 0) > 50),
-    );
-    for (let round = 0; round < 2; round++) {
-      proxy.mute();
-      await feed.while(0.3, () => delay(600));
-      // As the timeout of a reply does it, sooner.
-      proxy.cutAll();
-      proxy.unmute();
-      await feed.next(0.05);
+  everyCase(
+    'half-open for a while, then broken: what was swallowed is settled by the checkpoints',
+    async () => {
+      const { pipeline, proxy, feed } = await behindProxy(703);
+      await using _ = pipeline;
+      await using __ = proxy;
+      pipeline.worker();
+      pipeline.worker();
+      await feed.while(0.2, () =>
+        until('work is done', async () => ((await pipeline.counters()).applied ?? 0) > 50),
+      );
+      for (let round = 0; round < 2; round++) {
+        proxy.mute();
+        await feed.while(0.3, () => delay(600));
+        // As the timeout of a reply does it, sooner.
+        proxy.cutAll();
+        proxy.unmute();
+        await feed.next(0.05);
+        await pipeline.caughtUp();
+      }
+      await feed.rest();
       await pipeline.caughtUp();
-    }
-    await feed.rest();
-    await pipeline.caughtUp();
-    expect(await pipeline.differences()).toEqual([]);
-  });
+      expect(await pipeline.differences()).toEqual([]);
+    },
+  );
 });

@@ -1,6 +1,7 @@
 import { setTimeout as delay } from 'node:timers/promises';
 import type { Redis } from 'ioredis';
 import { expect, test } from 'vitest';
+import { everyCase } from '../support/cases.ts';
 import { compareServers } from '../support/compare.ts';
 import { until } from '../support/faults.ts';
 import { pikaLoad as load, PikaScene as Scene } from '../support/pika-scene.ts';
@@ -80,76 +81,84 @@ test('FLUSHDB in the middle of a copy, which the log tells late; two databases, 
   expect(await compareServers(data.url, pipeline.target.url)).toEqual([]);
 }, 120_000);
 
-test('keys larger than a page come in pieces, also while they are written to', async () => {
-  await using scene = await Scene.start();
-  const { pipeline, data } = scene;
-  const batch = data.client().pipeline();
-  const many = Array.from({ length: 3_000 }, (_, i) => `${'element'.repeat(10)} ${i}`);
-  batch
-    .set('string', 'x'.repeat(3_500_000))
-    .rpush('list', ...many)
-    .sadd('set', ...many);
-  batch.hset('hash', Object.fromEntries(many.map((name, i) => [name, String(i)])));
-  batch.zadd('zset', ...many.flatMap((name, i) => [i / 7, name]));
-  for (let i = 1; i <= 1_500; i++) batch.xadd('stream', `5-${i}`, 'n', String(i));
-  batch.xdel('stream', '5-1500').xadd('emptied', '7-7', 'a', 'b').xdel('emptied', '7-7');
-  batch
-    .rpush('quiet', ...many)
-    .pexpire('quiet', 900_000)
-    .set('none', '')
-    .rpush('exactly', ...many.slice(0, 512));
-  await batch.exec();
-  let isOver = false;
-  let count = 0;
-  const writes = [
-    ['APPEND', 'string', '+'],
-    ['RPUSH', 'list', 'more'],
-    ['LPOP', 'list'],
-    ['HINCRBY', 'hash', many[0] as string, '1'],
-    ['ZINCRBY', 'zset', '1', many[1] as string],
-    ['XADD', 'stream', '*', 'n', '1'],
-    ['SPOP', 'set'],
-  ];
-  const writing = writes.map(async ([name = '', ...args]) => {
-    const client = scene.client();
-    while (!isOver) {
-      await client.call(name, ...args);
-      count++;
-      await delay(PAUSE_MS);
-    }
-  });
-  pipeline.worker();
-  await until('it is copied', () => scene.isCopied(), 60_000).catch((cause) => {
-    throw new Error(pipeline.logs(), { cause });
-  });
-  const at = count;
-  await until('the writers go on', () => count > at + 100);
-  isOver = true;
-  await Promise.all(writing);
-  await scene.caughtUp();
-  expect(await compareServers(data.url, pipeline.target.url)).toEqual([]);
-  const lastIds = async (redis: Redis) =>
-    await Promise.all(
-      ['stream', 'emptied'].map(async (key) => ((await redis.xinfo('STREAM', key)) as unknown[])[7]),
-    );
-  expect(await lastIds(pipeline.target.client())).toEqual(await lastIds(data.client()));
-}, 120_000);
+everyCase(
+  'keys larger than a page come in pieces, also while they are written to',
+  async () => {
+    await using scene = await Scene.start();
+    const { pipeline, data } = scene;
+    const batch = data.client().pipeline();
+    const many = Array.from({ length: 3_000 }, (_, i) => `${'element'.repeat(10)} ${i}`);
+    batch
+      .set('string', 'x'.repeat(3_500_000))
+      .rpush('list', ...many)
+      .sadd('set', ...many);
+    batch.hset('hash', Object.fromEntries(many.map((name, i) => [name, String(i)])));
+    batch.zadd('zset', ...many.flatMap((name, i) => [i / 7, name]));
+    for (let i = 1; i <= 1_500; i++) batch.xadd('stream', `5-${i}`, 'n', String(i));
+    batch.xdel('stream', '5-1500').xadd('emptied', '7-7', 'a', 'b').xdel('emptied', '7-7');
+    batch
+      .rpush('quiet', ...many)
+      .pexpire('quiet', 900_000)
+      .set('none', '')
+      .rpush('exactly', ...many.slice(0, 512));
+    await batch.exec();
+    let isOver = false;
+    let count = 0;
+    const writes = [
+      ['APPEND', 'string', '+'],
+      ['RPUSH', 'list', 'more'],
+      ['LPOP', 'list'],
+      ['HINCRBY', 'hash', many[0] as string, '1'],
+      ['ZINCRBY', 'zset', '1', many[1] as string],
+      ['XADD', 'stream', '*', 'n', '1'],
+      ['SPOP', 'set'],
+    ];
+    const writing = writes.map(async ([name = '', ...args]) => {
+      const client = scene.client();
+      while (!isOver) {
+        await client.call(name, ...args);
+        count++;
+        await delay(PAUSE_MS);
+      }
+    });
+    pipeline.worker();
+    await until('it is copied', () => scene.isCopied(), 60_000).catch((cause) => {
+      throw new Error(pipeline.logs(), { cause });
+    });
+    const at = count;
+    await until('the writers go on', () => count > at + 100);
+    isOver = true;
+    await Promise.all(writing);
+    await scene.caughtUp();
+    expect(await compareServers(data.url, pipeline.target.url)).toEqual([]);
+    const lastIds = async (redis: Redis) =>
+      await Promise.all(
+        ['stream', 'emptied'].map(async (key) => ((await redis.xinfo('STREAM', key)) as unknown[])[7]),
+      );
+    expect(await lastIds(pipeline.target.client())).toEqual(await lastIds(data.client()));
+  },
+  120_000,
+);
 
-test('a copy whose log is lost is made anew in another generation', async () => {
-  await using scene = await Scene.start();
-  const { pipeline } = scene;
-  await scene.populate(3_000);
-  const traffic = load(scene, { flushes: false, clients: 2 });
-  pipeline.worker({ machine: 'a' });
-  await scene.copies();
-  await pipeline.workers.at(-1)?.kill();
-  expect(await scene.isCopied()).toBe(false);
-  // What only the first copy has seen.
-  await scene.data.client().del('string:0', 'string:1', 'hash:1');
-  pipeline.worker({ machine: 'b' });
-  await until('it is copied', () => scene.isCopied(), 60_000);
-  await traffic.stop();
-  await scene.caughtUp();
-  expect(await scene.generation()).toBe(3);
-  expect(await compareServers(scene.data.url, pipeline.target.url)).toEqual([]);
-}, 120_000);
+everyCase(
+  'a copy whose log is lost is made anew in another generation',
+  async () => {
+    await using scene = await Scene.start();
+    const { pipeline } = scene;
+    await scene.populate(3_000);
+    const traffic = load(scene, { flushes: false, clients: 2 });
+    pipeline.worker({ machine: 'a' });
+    await scene.copies();
+    await pipeline.workers.at(-1)?.kill();
+    expect(await scene.isCopied()).toBe(false);
+    // What only the first copy has seen.
+    await scene.data.client().del('string:0', 'string:1', 'hash:1');
+    pipeline.worker({ machine: 'b' });
+    await until('it is copied', () => scene.isCopied(), 60_000);
+    await traffic.stop();
+    await scene.caughtUp();
+    expect(await scene.generation()).toBe(3);
+    expect(await compareServers(scene.data.url, pipeline.target.url)).toEqual([]);
+  },
+  120_000,
+);

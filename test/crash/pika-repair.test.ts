@@ -1,5 +1,6 @@
 import { setTimeout as delay } from 'node:timers/promises';
 import { expect, test } from 'vitest';
+import { everyCase } from '../support/cases.ts';
 import { compareServers } from '../support/compare.ts';
 import { until } from '../support/faults.ts';
 import { PikaScene, pikaLoad } from '../support/pika-scene.ts';
@@ -79,53 +80,57 @@ test.each([
   60_000,
 );
 
-test('all that a log gets wrong, under load, with kills in each step of a repair and the journal lost', async () => {
-  const options = { losesAppend: true, beforeFlushLog: () => delay(20) };
-  await using scene = await PikaScene.start(options, FROM_BEGINNING);
-  const { pipeline, data } = scene;
-  const client = scene.client();
-  const also = [
-    ['DEL', 'brief:3'],
-    ['APPEND', 'text:4', 'x'],
-    ['SET', 'count:1', '5'],
-  ];
-  const traffic = pikaLoad(scene, { keys: 12, also, pauseMs: 8 });
-  // 128 KiB each.
-  const merging = every(200, async () => {
-    for (const key of ['merged', 'brief:3']) await client.call('PFMERGE', key, 'a', 'b');
-  });
-  const step = async (failpoint: string) => {
-    const doomed = pipeline.worker({ failpoint });
-    await until(`${failpoint} is reached`, () => doomed.reached.length > 0, 60_000).catch((cause) => {
-      throw new Error(pipeline.logs(), { cause });
+everyCase(
+  'all that a log gets wrong, under load, with kills in each step of a repair and the journal lost',
+  async () => {
+    const options = { losesAppend: true, beforeFlushLog: () => delay(20) };
+    await using scene = await PikaScene.start(options, FROM_BEGINNING);
+    const { pipeline, data } = scene;
+    const client = scene.client();
+    const also = [
+      ['DEL', 'brief:3'],
+      ['APPEND', 'text:4', 'x'],
+      ['SET', 'count:1', '5'],
+    ];
+    const traffic = pikaLoad(scene, { keys: 12, also, pauseMs: 8 });
+    // 128 KiB each.
+    const merging = every(200, async () => {
+      for (const key of ['merged', 'brief:3']) await client.call('PFMERGE', key, 'a', 'b');
     });
-    await doomed.exit();
-  };
-  for (const [i, name] of ['read', 'announced', 'written', 'written'].entries()) {
-    await step(`repair-${name}=kill@${1 + (i % 2)}`);
-    // What is applied, the target alone knows then.
-    if (i % 2 === 1) await pipeline.queue.client().flushall();
-  }
-  pipeline.worker();
-  const at = traffic.count();
-  await until('the load goes on', () => traffic.count() > at + 300);
-  await merging.stop();
-  await traffic.stop();
-  await client.call('PFMERGE', 'merged', 'a');
-  await scene.caughtUp();
-  expect(pipeline.logs()).toContain('the key \\"merged\\" is left out');
-  expect(await pipeline.target.client().exists('merged')).toBe(0);
-  for (const key of ['merged', 'brief:3']) await client.call('DEL', key);
-  await scene.caughtUp();
-  expect(await compareServers(data.url, pipeline.target.url)).toEqual([]);
-  expect(scene.master.complaints).toEqual([]);
-  // The journal has the counters: they are of what came since it was lost.
-  await client.call('APPEND', 'missing', 'x');
-  await scene.caughtUp();
-  await until('it is counted', async () => {
-    const { repaired = 0, leftOut = 0 } = await pipeline.counters();
-    return repaired > 0 && leftOut > 0;
-  });
-  expect((await pipeline.counters()).divergences ?? 0).toBe(0);
-  expect(await pipeline.target.client().get('missing')).toBe('x');
-}, 170_000);
+    const step = async (failpoint: string) => {
+      const doomed = pipeline.worker({ failpoint });
+      await until(`${failpoint} is reached`, () => doomed.reached.length > 0, 60_000).catch((cause) => {
+        throw new Error(pipeline.logs(), { cause });
+      });
+      await doomed.exit();
+    };
+    for (const [i, name] of ['read', 'announced', 'written', 'written'].entries()) {
+      await step(`repair-${name}=kill@${1 + (i % 2)}`);
+      // What is applied, the target alone knows then.
+      if (i % 2 === 1) await pipeline.queue.client().flushall();
+    }
+    pipeline.worker();
+    const at = traffic.count();
+    await until('the load goes on', () => traffic.count() > at + 300);
+    await merging.stop();
+    await traffic.stop();
+    await client.call('PFMERGE', 'merged', 'a');
+    await scene.caughtUp();
+    expect(pipeline.logs()).toContain('the key \\"merged\\" is left out');
+    expect(await pipeline.target.client().exists('merged')).toBe(0);
+    for (const key of ['merged', 'brief:3']) await client.call('DEL', key);
+    await scene.caughtUp();
+    expect(await compareServers(data.url, pipeline.target.url)).toEqual([]);
+    expect(scene.master.complaints).toEqual([]);
+    // The journal has the counters: they are of what came since it was lost.
+    await client.call('APPEND', 'missing', 'x');
+    await scene.caughtUp();
+    await until('it is counted', async () => {
+      const { repaired = 0, leftOut = 0 } = await pipeline.counters();
+      return repaired > 0 && leftOut > 0;
+    });
+    expect((await pipeline.counters()).divergences ?? 0).toBe(0);
+    expect(await pipeline.target.client().get('missing')).toBe('x');
+  },
+  170_000,
+);

@@ -2,6 +2,7 @@ import { writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
 import { describe, expect, test } from 'vitest';
+import { everyCase } from '../support/cases.ts';
 import { Feed, until } from '../support/faults.ts';
 import { Pipeline } from '../support/pipeline.ts';
 import { logWorkload } from '../support/workload.ts';
@@ -68,7 +69,7 @@ describe.concurrent('the target refuses for a while', () => {
     await recovers(pipeline, feed);
   });
 
-  test('MASTERDOWN: a replica that has lost its primary and may not serve what it has', async () => {
+  everyCase('MASTERDOWN: a replica that has lost its primary and may not serve what it has', async () => {
     const { pipeline, feed } = await loaded(605);
     await using _ = pipeline;
     const target = pipeline.target.client();
@@ -132,7 +133,7 @@ describe.concurrent('the target refuses for a while', () => {
     expect(await pipeline.differences()).toEqual([]);
   });
 
-  test('a right taken away, then the password changed: waits, does not hammer', async () => {
+  everyCase('a right taken away, then the password changed: waits, does not hammer', async () => {
     const { pipeline, feed } = await loaded(603);
     await using _ = pipeline;
     const target = pipeline.target.client();

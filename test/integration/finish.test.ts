@@ -1,5 +1,6 @@
 import { join } from 'node:path';
 import { expect, test } from 'vitest';
+import { everyCase } from '../support/cases.ts';
 import { lanegate, spawnLanegate } from '../support/cli.ts';
 import { until } from '../support/faults.ts';
 import { Live } from '../support/live.ts';
@@ -147,7 +148,7 @@ test('a SIGKILL leaves a pause that ends by itself', async () => {
   await until('the source can be written', () => writable(live.source), 30_000);
 });
 
-test('--freeze names the right that is missing', async () => {
+everyCase('--freeze names the right that is missing', async () => {
   await using live = await Live.start();
   live.worker();
   await live.caughtUp();
@@ -186,7 +187,7 @@ test('it waits for writers to end, and not for PING or keys that expire', async 
   expect([code, report.targetOnly?.count], stderr).toEqual([0, 0]);
 });
 
-test('keys whose time came while the source was frozen are no difference', async () => {
+everyCase('keys whose time came while the source was frozen are no difference', async () => {
   await using live = await Live.start();
   await fill(live.source, 200);
   const worker = live.worker();
@@ -205,7 +206,7 @@ test('keys whose time came while the source was frozen are no difference', async
   expect(await live.target.client().exists('brief')).toBe(0);
 });
 
-test('a key that only the target has is reported, and kept', async () => {
+everyCase('a key that only the target has is reported, and kept', async () => {
   await using live = await Live.start();
   await live.source.client().set('a', '1');
   live.worker();
@@ -217,7 +218,7 @@ test('a key that only the target has is reported, and kept', async () => {
   expect(await live.target.client().get('stranger')).toBe('1');
 });
 
-test('records are looked at again, and the keys that they name compared', async () => {
+everyCase('records are looked at again, and the keys that they name compared', async () => {
   await using live = await Live.start();
   await live.source.client().rpush('list', 'a');
   await live.source.client().set('text', '1');
@@ -285,27 +286,31 @@ test('the embedded queue of a run serves as well, and is not missed when the run
   expect(await live.target.client().keys('lanegate:*')).toEqual([]);
 });
 
-test('fifty thousand keys need no more memory than a few', async () => {
-  await using live = await Live.start();
-  await fill(live.source, 1_000);
-  live.worker();
-  await live.caughtUp();
-  const run = async () => {
-    await using finish = live.finish([], { NODE_OPTIONS: TELL_MEMORY });
-    const { code, stdout, stderr } = await finish.exit();
-    expect(code, stderr).toBe(0);
-    return { stdout, bytes: Number(/maxRSS:(\d+)/.exec(stderr)?.[1]) * 1024 };
-  };
-  const few = await run();
-  await fill(live.source, 50_000);
-  await live.caughtUp();
-  const many = await run();
-  expect(many.stdout).toContain('deadlines: 50,000 of 50,000 keys have one, 50,000 were put back');
-  expect(many.bytes - few.bytes).toBeLessThan(40 * 1024 ** 2);
-  expect(await deadlines(live.target)).toEqual(await deadlines(live.source));
-}, 120_000);
+everyCase(
+  'fifty thousand keys need no more memory than a few',
+  async () => {
+    await using live = await Live.start();
+    await fill(live.source, 1_000);
+    live.worker();
+    await live.caughtUp();
+    const run = async () => {
+      await using finish = live.finish([], { NODE_OPTIONS: TELL_MEMORY });
+      const { code, stdout, stderr } = await finish.exit();
+      expect(code, stderr).toBe(0);
+      return { stdout, bytes: Number(/maxRSS:(\d+)/.exec(stderr)?.[1]) * 1024 };
+    };
+    const few = await run();
+    await fill(live.source, 50_000);
+    await live.caughtUp();
+    const many = await run();
+    expect(many.stdout).toContain('deadlines: 50,000 of 50,000 keys have one, 50,000 were put back');
+    expect(many.bytes - few.bytes).toBeLessThan(40 * 1024 ** 2);
+    expect(await deadlines(live.target)).toEqual(await deadlines(live.source));
+  },
+  120_000,
+);
 
-test('it needs a live source, and a pipeline that has begun', async () => {
+everyCase('it needs a live source, and a pipeline that has begun', async () => {
   await using live = await Live.start();
   await using early = live.finish();
   const { code, stderr } = await early.exit();

@@ -1,6 +1,7 @@
 import { randomInt } from 'node:crypto';
 import { join } from 'node:path';
 import { expect, test } from 'vitest';
+import { everyCase } from '../support/cases.ts';
 import { lanegate } from '../support/cli.ts';
 import { until } from '../support/faults.ts';
 import { headOf, LivePipeline, offsetOf } from '../support/live-pipeline.ts';
@@ -87,7 +88,7 @@ test('a key that the source renews outlives the applier that was stopped for lon
   expect(await pipeline.target.client().get('renamed')).toBe(counted);
 });
 
-test('a link that is cut at random bytes goes on where it was', async () => {
+everyCase('a link that is cut at random bytes goes on where it was', async () => {
   const { pipeline, proxy, traffic } = await streaming({ seed: 11 });
   await using _ = pipeline;
   await using __ = proxy;
@@ -243,7 +244,7 @@ test('what the target holds: refused, replaced, and kept only where no full sync
   await now.kill();
 });
 
-test('what the target holds is replaced where that is said', async () => {
+everyCase('what the target holds is replaced where that is said', async () => {
   await using pipeline = await LivePipeline.start();
   await pipeline.source.client().set('source', '1');
   await pipeline.target.client().set('old', '1');

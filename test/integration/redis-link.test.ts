@@ -8,6 +8,7 @@ import type { StopError } from '../../src/runtime/errors.ts';
 import { type RedisLinkOptions, RedisLinkSource } from '../../src/sources/redis-link.ts';
 import type { Entry, LogReplaced, Source } from '../../src/sources/source.ts';
 import { SmallDisk } from '../chaos/disk.ts';
+import { everyCase } from '../support/cases.ts';
 import { until } from '../support/faults.ts';
 import { Follower } from '../support/follower.ts';
 import { FaultyProxy } from '../support/proxy.ts';
@@ -208,7 +209,7 @@ test('what the source is told while the snapshot is loaded is applied behind it'
   expect(progress?.keys).toBeGreaterThan(2_000);
 });
 
-test('a link that is cut again and again goes on where it was', async () => {
+everyCase('a link that is cut again and again goes on where it was', async () => {
   await using scene = await Scene.create(['--repl-backlog-size', '64mb']);
   await using proxy = await FaultyProxy.start(scene.source.port);
   await fill(scene.source, 1);
@@ -259,7 +260,7 @@ test.each(PHASES)('a process that ends %s is followed by one that goes on there'
   expect(after.troubles).toEqual([]);
 });
 
-test('a restart in the snapshot needs no more of the source than what was not spooled', async () => {
+everyCase('a restart in the snapshot needs no more of the source than what was not spooled', async () => {
   await using scene = await Scene.create(['--repl-backlog-size', '16kb']);
   await fill(scene.source, 4);
   const first = scene.open();

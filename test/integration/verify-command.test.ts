@@ -1,5 +1,6 @@
 import { setTimeout as delay } from 'node:timers/promises';
 import { describe, expect, test } from 'vitest';
+import { everyCase } from '../support/cases.ts';
 import { type CliResult, lanegate, spawnLanegate } from '../support/cli.ts';
 import { RedisServer } from '../support/redis-server.ts';
 
@@ -66,41 +67,46 @@ describe('lanegate verify', () => {
     expect(stdout).toContain('~* +@read +info +select');
   });
 
-  test('needs no more memory for values of 100 MiB than for small ones', async () => {
-    await using a = await RedisServer.start();
-    await using b = await RedisServer.start();
-    const memory = async () => {
-      const args = ['verify', '--source', a.url, '--target', b.url, '--rounds', '1'];
-      const { code, stdout, stderr } = await lanegate(args, { env: { NODE_OPTIONS: TELL_MEMORY } });
-      return { code, stdout, bytes: Number(/maxRSS:(\d+)/.exec(stderr)?.[1]) * 1024 };
-    };
-    const fill = (server: RedisServer, script: string) => server.client().eval(script, 0);
-    for (const server of [a, b]) await fill(server, `for i = 1, 20000 do redis.call('SET', 'k' .. i, i) end`);
-    const small = await memory();
-    expect(small.code).toBe(0);
-    for (const server of [a, b]) {
-      await fill(
-        server,
-        `local piece = string.rep('x', 1024)
+  everyCase(
+    'needs no more memory for values of 100 MiB than for small ones',
+    async () => {
+      await using a = await RedisServer.start();
+      await using b = await RedisServer.start();
+      const memory = async () => {
+        const args = ['verify', '--source', a.url, '--target', b.url, '--rounds', '1'];
+        const { code, stdout, stderr } = await lanegate(args, { env: { NODE_OPTIONS: TELL_MEMORY } });
+        return { code, stdout, bytes: Number(/maxRSS:(\d+)/.exec(stderr)?.[1]) * 1024 };
+      };
+      const fill = (server: RedisServer, script: string) => server.client().eval(script, 0);
+      for (const server of [a, b])
+        await fill(server, `for i = 1, 20000 do redis.call('SET', 'k' .. i, i) end`);
+      const small = await memory();
+      expect(small.code).toBe(0);
+      for (const server of [a, b]) {
+        await fill(
+          server,
+          `local piece = string.rep('x', 1024)
         redis.call('SETRANGE', 'string', ${100 * MIB - 1}, 'x')
         for i = 1, 102400 do
           redis.call('RPUSH', 'list', piece)
           redis.call('HSET', 'hash', i, piece)
         end`,
-      );
-    }
-    const large = await memory();
-    expect([large.code, large.stdout]).toEqual([0, expect.stringContaining('both sides are equal')]);
-    expect(large.bytes - small.bytes).toBeLessThan(100 * MIB);
-    await b.client().setrange('string', 77 * MIB, 'y');
-    await b.client().lset('list', 51_200, 'y');
-    await b.client().hset('hash', '51200', 'y');
-    const damaged = await memory();
-    for (const place of [`string byte ${77 * MIB}`, 'list index 51200', 'field 51200']) {
-      expect(damaged.stdout).toContain(place);
-    }
-    expect(damaged.bytes - small.bytes).toBeLessThan(100 * MIB);
-  }, 120_000);
+        );
+      }
+      const large = await memory();
+      expect([large.code, large.stdout]).toEqual([0, expect.stringContaining('both sides are equal')]);
+      expect(large.bytes - small.bytes).toBeLessThan(100 * MIB);
+      await b.client().setrange('string', 77 * MIB, 'y');
+      await b.client().lset('list', 51_200, 'y');
+      await b.client().hset('hash', '51200', 'y');
+      const damaged = await memory();
+      for (const place of [`string byte ${77 * MIB}`, 'list index 51200', 'field 51200']) {
+        expect(damaged.stdout).toContain(place);
+      }
+      expect(damaged.bytes - small.bytes).toBeLessThan(100 * MIB);
+    },
+    120_000,
+  );
 });
 
 /** A pipeline with a worker, and a server with the data that the stream leads to. */

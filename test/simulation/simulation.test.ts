@@ -1,4 +1,5 @@
 import { describe, expect, test } from 'vitest';
+import { everyCase } from '../support/cases.ts';
 import type { Fault, Mutant } from './faults.ts';
 import { describe as described, type Failure, failureOf, firstFailure, shrink, traceOf } from './shrink.ts';
 import { CHAOS_STEPS, ENTRIES_MAX } from './world.ts';
@@ -80,7 +81,7 @@ describe('the simulation would notice', () => {
     ['journal-behind-mark', 'a journal that came back older than the low-water mark', /Error: I5/],
   ];
 
-  test('and makes a failing history smaller', { timeout: 60_000 }, () => {
+  everyCase('and makes a failing history smaller', { timeout: 60_000 }, () => {
     const failed = firstFailure(1, SEEDS_FOR_A_MUTANT_MAX, { mutant: 'no-fence' }) as Failure;
     const smaller = shrink(failed);
     expect(smaller.invariant).toBe(failed.invariant);
