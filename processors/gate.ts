@@ -23,7 +23,14 @@ import { announceAll } from './announce.ts';
 import type { PipelineContext } from './context.ts';
 import { type FlushGate, flushOf, runFlush, settleFlush } from './flush-gate.ts';
 import type { Attempt } from './gate-attempt.ts';
-import { judge, leaveOut, nameOf, positionOf, reasonOf, recordErrors, stopPlace } from './poison.ts';
+import {
+  controlKeysGone,
+  cutForAnotherTarget,
+  passedByHand,
+  stopGate,
+  stopLanesBehind,
+} from './gate-stop.ts';
+import { judge, leaveOut, nameOf, reasonOf, recordErrors } from './poison.ts';
 
 export type GateEnd = 'executed' | 'already executed' | 'waiting' | 'claimed' | 'stopped' | 'void';
 
@@ -199,7 +206,10 @@ export class GateRunner {
     }
     if (plan.kind === 'waiting') return 'waiting';
     if (plan.kind === 'foreign') return 'void';
-    if (plan.kind === 'mixed') return await this.#mixed(attempt, plan.seq);
+    if (plan.kind === 'mixed') {
+      await stopGate(this.#context, attempt, passedByHand(attempt.item, plan.seq));
+      return 'stopped';
+    }
 
     await this.#pause(attempt);
     await failpoint('gate-after-pause');
@@ -235,8 +245,7 @@ export class GateRunner {
     await session.abandon();
     const command = flushOf(batch);
     if (command === undefined) {
-      const reason = 'the target can run a flush alone only, and this one was cut for another target';
-      await this.#stop(attempt, attempt.item.seq, { command: attempt.item.title, key: null }, reason);
+      await stopGate(this.#context, attempt, cutForAnotherTarget(attempt.item));
       return 'stopped';
     }
     const { item, journalId } = attempt;
@@ -283,7 +292,7 @@ export class GateRunner {
     await failpoint('gate-after-exec-before-resume');
     if (batch.dropped > 0) await records.count('duplicatesDropped', batch.dropped);
     const failed = await recordErrors(this.#context, generation, item.lanes, batch, outcome.errors);
-    if (failed && options.onPoison === 'stop') await this.#stopLanesBehind(attempt, failed);
+    if (failed && options.onPoison === 'stop') await stopLanesBehind(this.#context, attempt, failed);
     const [asleep] = await Promise.all([
       journal.gateClosed(journalId, item, {
         outBytes: item.bytesBefore + itemBytes(item),
@@ -297,25 +306,6 @@ export class GateRunner {
     const others = (asleep ?? []).filter((lane) => lane !== except);
     await Promise.all(others.map((lane) => queues.addApply(lane, item.seq + 1, item.seq + 1)));
     if (queues.flowIsDue()) await announceAll(this.#context, session, { except });
-  }
-
-  async #stopLanesBehind(
-    attempt: Attempt,
-    failed: { seq: number; command: string; key: string | null; reason: string },
-  ): Promise<void> {
-    const { now } = this.#context;
-    const position = await positionOf(this.#context, attempt.journalId, failed.seq);
-    const hint = 'lanegate lane resume all   (goes on; the failed command is recorded: lanegate errors)';
-    for (const lane of attempt.item.lanes) {
-      await stopPlace(this.#context, `lane:${lane}`, {
-        ...failed,
-        generation: attempt.generation,
-        position,
-        hint,
-        behind: true,
-        atMs: now(),
-      });
-    }
   }
 
   async #aborted(
@@ -342,7 +332,7 @@ export class GateRunner {
       return { retryAfter: 'now' };
     }
     await this.#applyPrefix(attempt, session, seq);
-    await this.#stop(attempt, seq, nameOf(this.#context, blamed?.args ?? []), reason);
+    await stopGate(this.#context, attempt, { seq, ...nameOf(this.#context, blamed?.args ?? []), reason });
     return 'stopped';
   }
 
@@ -357,48 +347,13 @@ export class GateRunner {
     await recordErrors(this.#context, attempt.generation, attempt.item.lanes, plan.batch, outcome.errors);
   }
 
-  async #stop(
-    attempt: Attempt,
-    seq: number,
-    named: { command: string; key: string | null },
-    reason: string,
-    hint = `lanegate lane resume gate   (tries again), or: lanegate lane skip gate --seq ${seq} --reason "..."`,
-  ): Promise<void> {
-    await stopPlace(this.#context, `gate:${attempt.item.seq}`, {
-      generation: attempt.generation,
-      seq,
-      position: await positionOf(this.#context, attempt.journalId, attempt.item.first),
-      ...named,
-      reason,
-      hint,
-      behind: false,
-      atMs: this.#context.now(),
-    });
-  }
-
-  async #mixed(attempt: Attempt, seq: number): Promise<GateEnd> {
-    await this.#stop(
-      attempt,
-      seq,
-      { command: attempt.item.title, key: null },
-      'some of its lanes have passed this command and some have not: the checkpoints were changed by hand',
-    );
-    return 'stopped';
-  }
-
   async #controlKeysGone(attempt: Attempt, session: FencedSession): Promise<Step> {
     await session.abandon();
     if ((await settleFlush(this.#context, session, { finish: true })) === 'look again')
       return { retryAfter: 'now' };
     const inForce = await this.#context.journal.inForce();
     if (inForce?.id !== attempt.journalId) return 'void';
-    await this.#stop(
-      attempt,
-      attempt.item.seq,
-      { command: attempt.item.title, key: null },
-      "the target has lost lanegate's control keys: it was flushed or replaced",
-      'point --target at the right server and: lanegate lane resume all; or start over: lanegate reset',
-    );
+    await stopGate(this.#context, attempt, controlKeysGone(attempt.item));
     return 'stopped';
   }
 
