@@ -56,7 +56,7 @@ export interface PipelineStatus {
     readonly position: string | null;
     readonly connected: boolean;
     readonly waiting: Waiting | null;
-    /** How far a full sync has come; null for a source without one, and while nobody reads. */
+    /** How far a full sync or a copy has come; null for a source without one, and while nobody reads. */
     readonly snapshot: SnapshotStatus | null;
   };
   readonly queue: { readonly waiting: Waiting | null };

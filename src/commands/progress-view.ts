@@ -12,7 +12,7 @@ export interface Progress {
   readonly lagEntries: number;
   /** undefined while the lag does not shrink. */
   readonly msLeft: number | undefined;
-  /** While a full sync is under way. */
+  /** While a full sync or a copy is under way. */
   readonly snapshot: SnapshotStatus | undefined;
 }
 

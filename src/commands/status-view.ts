@@ -63,7 +63,7 @@ function header(status: PipelineStatus): Row[] {
   return [
     { text: `lanegate ${escapeControl(status.name)}: ${status.state}`, style: STATE_STYLES[status.state] },
     labelled('source', sourceText),
-    ...snapshotRows(source.snapshot),
+    ...snapshotRows(source),
     labelled('journal', `head at seq ${formatCount(head.seq)}, everything applied through ${mark}`),
     labelled('lag', lagText(status)),
     labelled('ingest', `${holder}, ${notes.join(', ')}`),
@@ -71,9 +71,10 @@ function header(status: PipelineStatus): Row[] {
   ];
 }
 
-function snapshotRows(snapshot: SnapshotStatus | null): Row[] {
+function snapshotRows({ kind, snapshot }: PipelineStatus['source']): Row[] {
   if (snapshot === null || (snapshot.phase === 'streaming' && snapshot.spooledBytes === 0)) return [];
-  return [labelled('full sync', snapshotText(snapshot))];
+  // A Pika is read through its client port, key by key.
+  return [labelled(kind === 'pika' ? 'copy' : 'full sync', snapshotText(snapshot))];
 }
 
 /** `loading: 1.2 GiB of 3.0 GiB, 1,234,567 keys, 80 MiB/s, 23 s left; 12 MiB wait on disk` */

@@ -47,20 +47,20 @@ const PIPELINE_GAUGES: readonly PipelineGauge[] = [
   ],
   [
     'snapshot_received_bytes',
-    'Bytes of a full sync that have arrived.',
+    'Bytes of a full sync or copy that have arrived.',
     (status) => status.source.snapshot?.receivedBytes,
   ],
   [
     'snapshot_total_bytes',
-    'Bytes of the whole full sync, where the source says.',
+    'Bytes of the whole of it, where the source says.',
     (status) => status.source.snapshot?.totalBytes ?? undefined,
   ],
   [
     'snapshot_loaded_bytes',
-    'Bytes of a full sync that are read.',
+    'Bytes of a full sync or copy that are read.',
     (status) => status.source.snapshot?.loadedBytes,
   ],
-  ['snapshot_keys', 'Keys of a full sync that are read.', (status) => status.source.snapshot?.keys],
+  ['snapshot_keys', 'Keys of a full sync or copy that are read.', (status) => status.source.snapshot?.keys],
   [
     'spool_bytes',
     'Bytes of a live source that wait on disk.',

@@ -58,5 +58,11 @@ describe('how far a full sync has come', () => {
       width: 200,
     });
     expect(after).not.toContain('full sync');
+    const ofPika = renderStatus(pipelineStatus({ source: { ...source, kind: 'pika' } }), {
+      colour: false,
+      width: 200,
+    });
+    expect(ofPika).toMatch(/^copy +loading: 2 KiB/m);
+    expect(ofPika).not.toContain('full sync');
   });
 });
