@@ -15,7 +15,7 @@ import { gateFence, gateWrites, planFenced } from '../src/protocol/gate-fence.ts
 import { Backoff, sleep } from '../src/runtime/backoff.ts';
 import { failpoint } from '../src/runtime/failpoints.ts';
 import { type Batch, itemBytes } from '../src/target/plan.ts';
-import { refusalCode, refusalHint, refusalOf } from '../src/target/refusal.ts';
+import { LOSSES_TOLD, refusalCode, refusalHint, refusalOf } from '../src/target/refusal.ts';
 import type { FencedSession } from '../src/target/session.ts';
 import { ConnectionLost } from '../src/wire/connection.ts';
 import { type BatchOutcome, ReplyError } from '../src/wire/replies.ts';
@@ -156,6 +156,7 @@ export class GateRunner {
     const { sessions, redis, waits, records } = this.#context;
     const backoff = new Backoff({ minMs: 20, maxMs: 2_000 });
     const slow = new Backoff({ minMs: 1_000, maxMs: 10_000 });
+    let losses = 0;
     for (;;) {
       const session = await sessions.acquire('gate', attempt.signal);
       let step: Step;
@@ -167,6 +168,8 @@ export class GateRunner {
         sessions.drop(session);
         if (!(error instanceof ConnectionLost)) throw error;
         await records.count('retries');
+        if (++losses >= LOSSES_TOLD)
+          await waits.begin('gate', 'CONNECTION', refusalHint('CONNECTION'), this.#context.now());
         step = { retryAfter: 'backoff' };
       }
       if (typeof step === 'string') {
@@ -338,6 +341,12 @@ export class GateRunner {
 
   /** Applies the segment's commands before the one that stops it. */
   async #applyPrefix(attempt: Attempt, session: FencedSession, seq: number): Promise<void> {
+    if (session.closed) {
+      // What the server called a protocol error has ended the connection.
+      const { sessions } = this.#context;
+      const another = await sessions.acquire('gate', attempt.signal);
+      return await this.#applyPrefix(attempt, another, seq).finally(() => sessions.drop(another));
+    }
     const values = await session.fence(gateFence(this.#context.control, attempt.item));
     // Planned with what this fence read, not with what was read before: somebody else may have applied the prefix.
     const plan = planFenced(attempt.item, values, session.db, { skips: attempt.skips, before: seq });

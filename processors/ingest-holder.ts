@@ -49,6 +49,7 @@ export interface HolderOptions extends IngestOptions {
 
 /** What the process reports of its source while it is the holder. */
 export interface HolderView {
+  readonly kind: string;
   readonly connected: boolean;
   readonly sourcePosition: string | null;
   readonly headPosition: string | null;
@@ -87,6 +88,7 @@ export class IngestHolder {
     if (!this.#loop) return undefined;
     const { connected, position } = this.#loop.view;
     return {
+      kind: this.#source.kind,
       connected,
       sourcePosition: position,
       headPosition: this.#lag?.head ?? null,

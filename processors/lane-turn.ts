@@ -15,7 +15,7 @@ import { AbortedError } from '../src/runtime/errors.ts';
 import { failpoint } from '../src/runtime/failpoints.ts';
 import { type Checkpoint, formatCheckpoint, parseCheckpoint, parseIdentity } from '../src/target/control.ts';
 import { type ChunkPlan, planChunk } from '../src/target/plan.ts';
-import { refusalCode, refusalHint, refusalOf } from '../src/target/refusal.ts';
+import { LOSSES_TOLD, refusalHint, refusalOf, troubleCode } from '../src/target/refusal.ts';
 import type { FencedSession, FenceValues } from '../src/target/session.ts';
 import { ConnectionLost } from '../src/wire/connection.ts';
 import { type BatchOutcome, ReplyError } from '../src/wire/replies.ts';
@@ -57,6 +57,8 @@ export class LaneTurn {
   #accounted = -1;
   /** The target refuses; the lane is tried in place for as long as that takes. */
   #waits = false;
+  /** Connections that ended since anything was committed. */
+  #losses = 0;
   /** Gate whose end woke this job where it waited. */
   #signalled = 0;
   checkpoint: Checkpoint;
@@ -78,8 +80,8 @@ export class LaneTurn {
     for (let begun = false; ; ) {
       if (signal.aborted) throw new AbortedError();
       try {
-        this.#session ??= await this.#context.sessions.acquire(`lane:${lane}`, signal);
-        const found = await this.#readCheckpoint(this.#session);
+        const session = await this.#opened();
+        const found = await this.#readCheckpoint(session);
         if (found !== 'ready') return found;
         if (!begun) {
           this.from = this.checkpoint.seq + 1;
@@ -87,12 +89,21 @@ export class LaneTurn {
           begun = true;
         }
         if (this.checkpoint.seq > this.#accounted && !(await this.#account())) return 'waiting';
-        const ended = await this.#loop(this.#session);
+        const ended = await this.#loop(session);
         if (ended !== 'again') return ended;
       } catch (error) {
         await this.#failed(error);
       }
     }
+  }
+
+  /** Another session where the target has ended the one before. */
+  async #opened(): Promise<FencedSession> {
+    const { sessions } = this.#context;
+    const { lane, signal } = this.#options;
+    if (this.#session?.closed) sessions.drop(this.#session);
+    if (this.#session?.closed !== false) this.#session = await sessions.acquire(`lane:${lane}`, signal);
+    return this.#session;
   }
 
   /** Waits until what this turn did is written down, and gives the session back. */
@@ -143,6 +154,7 @@ export class LaneTurn {
         if (this.#waits && (await waits.end(`lane:${lane}`)))
           this.#context.log.info({ lane }, 'the lane goes on');
         this.#waits = false;
+        this.#losses = 0;
         this.#backoff.reset();
         this.#slow.reset();
       }
@@ -172,10 +184,13 @@ export class LaneTurn {
       return 'committed';
     }
     this.#fence = undefined;
-    await next;
-    await session.abandon();
+    // What the server called a protocol error has ended the connection, and the next fence with it.
+    if (!session.closed) {
+      await next;
+      await session.abandon();
+    }
     if (outcome.kind === 'fenced') await this.#context.records.count('fenced');
-    else await this.#aborted(session, plan, outcome);
+    else await this.#aborted(plan, outcome);
     return 'again';
   }
 
@@ -217,11 +232,7 @@ export class LaneTurn {
   }
 
   /** Nothing was applied: wait and try again, or find the command that is to blame. */
-  async #aborted(
-    session: FencedSession,
-    plan: Run,
-    outcome: Extract<BatchOutcome, { kind: 'aborted' }>,
-  ): Promise<void> {
+  async #aborted(plan: Run, outcome: Extract<BatchOutcome, { kind: 'aborted' }>): Promise<void> {
     const { lane, generation, skips } = this.#options;
     const judged = judge(outcome);
     if (judged.refusal !== 'poison') throw judged.error;
@@ -237,14 +248,15 @@ export class LaneTurn {
       skips.add(blamed.seq);
       return;
     }
-    await this.#applyPrefix(session, blamed.seq);
+    await this.#applyPrefix(blamed.seq);
     const hint = `lanegate lane resume ${lane}   (tries again), or: lanegate lane skip ${lane} --seq ${blamed.seq} --reason "..."`;
     const named = nameOf(this.#context, blamed.args);
     throw await this.#stop({ seq: blamed.seq, ...named, reason, hint, behind: false });
   }
 
   /** Applies what stands before the command that stops the lane. */
-  async #applyPrefix(session: FencedSession, seq: number): Promise<void> {
+  async #applyPrefix(seq: number): Promise<void> {
+    const session = await this.#opened();
     const limits = { bytesMax: this.#context.options.chunkBytesMax, skips: this.#options.skips, before: seq };
     const plan = planChunk(this.#reader.items, this.checkpoint, session.db, limits);
     if (plan.kind !== 'run' || plan.last <= this.checkpoint.seq) return;
@@ -362,14 +374,14 @@ export class LaneTurn {
     const { lane, signal } = this.#options;
     const { records, waits, log, now, sessions } = this.#context;
     if (error instanceof AbortedError || error instanceof LaneStopped) throw error;
-    if (error instanceof ReplyError) {
-      const code = refusalCode(error);
+    const code = troubleCode(error);
+    if (code === undefined) throw error;
+    // One that ends is opened again, and nobody needs to know.
+    if (error instanceof ReplyError || ++this.#losses >= LOSSES_TOLD) {
       const hint = refusalHint(code);
       this.#waits = true;
       if (await waits.begin(`lane:${lane}`, code, hint, now()))
         log.warn({ lane, queue: laneQueue(lane), code }, `the lane waits: ${hint}`);
-    } else if (!(error instanceof ConnectionLost)) {
-      throw error;
     }
     if (error instanceof ConnectionLost && this.#session) {
       sessions.drop(this.#session);

@@ -49,7 +49,7 @@ const REASON_CHARS_MAX = 300;
 const OF_SCRIPT = / script: \S+, on @?user_\w+:\d+\.?\s*$/;
 /** What a server says by itself when a script's command fails. */
 const BY_SERVER =
-  /^(WRONGTYPE Operation against|OOM command not allowed|READONLY You can't write|ERR value is not a|NOPERM )/;
+  /^(WRONGTYPE Operation against|OOM command not allowed|READONLY You can't write|ERR value is not a|ERR (Error running script: )?Script killed by user|NOPERM )/;
 /** Of fewer characters an argument says nothing, and would be found by chance. */
 const ARGUMENT_CHARS_MIN = 3;
 /** Longer ones no error repeats whole. */
@@ -68,6 +68,7 @@ export function reasonOf(error: ReplyError, args: readonly Buffer[]): string {
   let text = scriptsOwn(error.message)
     .slice(0, 2 * ARGUMENT_BYTES_MAX)
     .replace(/(with args beginning with:)[^\n]*/, '$1 ...')
+    .replace(/(Protocol error: invalid bulk length).*/s, "$1 (above the target's proto-max-bulk-len)")
     .replace(/\bnear '.*'/s, "near '...'")
     .replace(/\b(?:user_script|user_function|@user_\w+):\d+: .*/s, 'an error of its own');
   for (const arg of args.slice(1)) {

@@ -43,9 +43,13 @@ async function findings(context: CommandContext, endpoint: Endpoint): Promise<Fi
     const parts = { name, queue: queue.redis, target: target.session, source };
     const describeStop = (place: string, stop: Stopped) =>
       `${place} is stopped ${stopPlaceText(stop)}: ${stop.reason}`;
+    const tried = await preflight({ ...parts, start, acceptWeakerGuarantee });
+    // A target that can be none is not read.
+    if (tried.some(({ what, level, passes }) => what === 'target' && level === 'error' && passes !== true))
+      return [...found, ...tried];
     return [
       ...found,
-      ...(await preflight({ ...parts, start, acceptWeakerGuarantee })),
+      ...tried,
       ...(await inspect({ ...parts, policy: routingPolicy(config), describeStop })),
     ];
   } finally {

@@ -6,6 +6,7 @@
 
 import { sleep } from '../runtime/backoff.ts';
 import { positionRules } from '../sources/positions.ts';
+import { WANTED } from '../sources/redis-link/position.ts';
 import type { Position, Source } from '../sources/source.ts';
 import type { PipelineStatus, Stopped } from '../status.ts';
 import type { Observation, Observer } from './observe.ts';
@@ -54,7 +55,7 @@ export async function waitUntilCaughtUp(options: CaughtUpOptions): Promise<Caugh
     if (stop !== undefined) return { kind: 'stopped', ...stop, status };
     if (goal !== undefined && reached(observation, goal, source)) return { kind: 'caught up', status };
     if (elapsed() - beganMs >= timeoutMs) {
-      return { kind: 'timeout', waitingFor: whatIsMissing(status, goal !== undefined), status };
+      return { kind: 'timeout', waitingFor: whatIsMissing(status, goal, source), status };
     }
     await sleep(POLL_MS, signal);
   }
@@ -68,10 +69,11 @@ export function firstStop(status: PipelineStatus): { place: string; stop: Stoppe
   return lane?.stopped ? { place: `lane ${lane.lane}`, stop: lane.stopped } : undefined;
 }
 
-/** Undefined while the source does not answer: it is asked again at the next look. */
+/** Undefined while the source does not answer, or may not be asked: it is asked again at the next look. */
 async function headOf(source: Source | undefined): Promise<Position | undefined> {
   try {
-    return (await source?.head())?.position;
+    const position = (await source?.head())?.position;
+    return position === WANTED ? undefined : position;
   } catch {
     return undefined;
   }
@@ -109,9 +111,13 @@ function reached(
   return rules?.covers(applied.position, goal) ?? false;
 }
 
-function whatIsMissing(status: PipelineStatus, knowsHead: boolean): string {
-  const { source, queue, target, ingest, gate, lanes } = status;
-  const waits = [source.waiting, queue.waiting, target.waiting, ...lanes.map((lane) => lane.waiting)];
+function whatIsMissing(
+  status: PipelineStatus,
+  goal: Position | undefined,
+  source: Source | undefined,
+): string {
+  const { queue, target, ingest, gate, lanes } = status;
+  const waits = [status.source.waiting, queue.waiting, target.waiting, ...lanes.map((lane) => lane.waiting)];
   const wait = waits.find((one) => one !== null);
   if (wait) return `${wait.code}: ${wait.hint}`;
   const paused = lanes.filter((lane) => lane.paused && lane.appliedThrough < lane.tail);
@@ -119,7 +125,8 @@ function whatIsMissing(status: PipelineStatus, knowsHead: boolean): string {
   if (ingest.paused) return 'ingest, which is paused: lanegate lane resume ingest';
   if (ingest.holder === null)
     return 'an ingest: no process reads the source (lanegate run, or lanegate worker)';
-  if (!knowsHead) return 'the head of the source: give --source';
+  if (goal === undefined && source === undefined) return 'the head of the source: give --source';
+  if (goal === undefined) return 'the head of the source, which does not tell it: give its user +info';
   if (gate.open) {
     const lanesOfGate =
       gate.waitingFor.length === 0 ? '' : `, which waits for lanes ${gate.waitingFor.join(', ')}`;

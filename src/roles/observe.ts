@@ -84,6 +84,8 @@ export class Observer {
     const queue = await this.#ask(() => this.#queueFacts(target, nowMs), nowMs);
     const facts = 'code' in queue ? undefined : queue;
     const holder = facts && holderOf(facts);
+    // Without a target to look at, whoever reads the source says what it is.
+    this.#kind ??= holder?.ingest?.kind;
     const { snapshot, applied } = facts?.journal ?? {};
     const unread = unreadEntries(snapshot, await head, this.#options.source) ?? connectedLag(holder);
     const rules = positionRules(this.#kind);

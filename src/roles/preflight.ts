@@ -42,10 +42,15 @@ export async function preflight(options: PreflightOptions): Promise<Finding[]> {
   const queueInfo = queue === undefined ? undefined : parseInfo(await queue.info());
   const targetInfo = parseInfo(String(await target.call(['INFO'])));
   const policy = targetInfo.get('maxmemory_policy') ?? (await configOf(target, 'maxmemory-policy'));
-  const seen = await sourceFindings(source);
-  return [
+  const first = [
     ...(queueInfo === undefined ? [] : queueFindings(queueInfo)),
     ...targetFindings(targetInfo, policy),
+  ];
+  // Nothing else can be tried: it answers with MOVED or CLUSTERDOWN.
+  if (isClusterNode(targetInfo)) return first;
+  const seen = await sourceFindings(source);
+  return [
+    ...first,
     await transactionFinding(target, name),
     await rightsFinding(target),
     await databasesFinding(target),
@@ -115,7 +120,7 @@ export function targetFindings(info: ReadonlyMap<string, string>, policy: string
   } else {
     add('ok', `the target is a primary${version === undefined ? '' : ` (${version})`}`);
   }
-  if (info.get('cluster_enabled') === '1') {
+  if (isClusterNode(info)) {
     add(
       'error',
       'the target is a cluster node',
@@ -130,6 +135,10 @@ export function targetFindings(info: ReadonlyMap<string, string>, policy: string
     );
   }
   return findings;
+}
+
+function isClusterNode(info: ReadonlyMap<string, string>): boolean {
+  return info.get('cluster_enabled') === '1';
 }
 
 /** By run_id: which roles one server plays. */

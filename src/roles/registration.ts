@@ -19,6 +19,8 @@ const registrationSchema = z.object({
   /** Of the ingest's holder: what it knows of the source. */
   ingest: z
     .object({
+      /** Not of a process of an older version. */
+      kind: z.string().optional(),
       connected: z.boolean(),
       sourcePosition: z.string().nullable(),
       headPosition: z.string().nullable().default(null),

@@ -1,3 +1,4 @@
+import { ConnectionLost } from '../wire/connection.ts';
 import { ReplyError } from '../wire/replies.ts';
 
 /** Pass by themselves: retried in place for as long as it takes. */
@@ -32,7 +33,19 @@ export function refusalOf(error: ReplyError): Refusal {
   return PERMISSION.has(code) ? 'permission' : 'poison';
 }
 
+/** Connections that the target ends in a row, before it is said. */
+export const LOSSES_TOLD = 3;
+
+/** The code under which status shows why something is tried again; undefined for what no trying cures. */
+export function troubleCode(error: unknown): string | undefined {
+  if (error instanceof ReplyError) return refusalCode(error);
+  return error instanceof ConnectionLost ? 'CONNECTION' : undefined;
+}
+
 const HINTS: Readonly<Record<string, string>> = {
+  CONNECTION:
+    'the target ends the connection whenever this is sent: see its log (client-query-buffer-limit, maxmemory-clients); lanegate tries again by itself',
+  CLUSTERDOWN: 'the target is a cluster node: only one standalone server can be a target',
   OOM: 'the target is out of memory: raise its maxmemory or free memory; lanegate goes on by itself',
   LOADING: 'the target is loading its data; lanegate goes on by itself',
   BUSY: 'a script blocks the target (SCRIPT KILL ends it); lanegate goes on by itself',

@@ -269,6 +269,7 @@ export class Connection {
     clearTimeout(this.#timer);
     this.#socket.destroy();
     this.#outgoing = [];
+    this.#reader.end(this.#pending);
     for (const pending of this.#pending.splice(0)) {
       pending.reject(this.#lost(how, pending.turn < this.#turn, reason?.cause));
     }

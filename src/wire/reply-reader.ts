@@ -51,6 +51,7 @@ interface Bulk {
 }
 
 const LINE_BYTES_MAX = 64 * 1024;
+const PROTOCOL_ERROR = /^ERR Protocol error/;
 const EMPTY = Buffer.alloc(0);
 const CR = 0x0d;
 const LF = 0x0a;
@@ -110,6 +111,17 @@ export class ReplyReader {
     const left = this.#buffer.length - this.#at;
     if (left > LINE_BYTES_MAX) throw new ProtocolError(`a line of more than ${LINE_BYTES_MAX} bytes`);
     this.#buffer = left === 0 ? EMPTY : Buffer.from(this.#buffer.subarray(this.#at));
+  }
+
+  /** The connection has ended. Behind a protocol error a server reads nothing: EXEC has not run, the batch is aborted. */
+  end(expected: Expectation[]): void {
+    const [head] = expected;
+    const last = this.#errors.at(-1);
+    if (head?.kind !== 'batch' || head !== this.#reading || last === undefined) return;
+    if (this.#bodyReplies !== undefined || last.index !== this.#queued - 1) return;
+    if (!PROTOCOL_ERROR.test(last.error.message)) return;
+    expected.shift();
+    head.resolve({ kind: 'aborted', errors: [last], error: last.error });
   }
 
   #begin(head: Expectation): void {

@@ -209,6 +209,10 @@ test('a user who may replicate and nothing else is enough', async () => {
   await traffic.stop();
   await pipeline.equals();
   expect(pipeline.logs()).not.toContain('secret');
+  // Where the log ends it may not ask: nothing is called caught up then.
+  const env = { LANEGATE_SOURCE_PASSWORD: 'secret' };
+  const waited = await lanegate(['status', '--wait', '--timeout', '1', ...pipeline.urls], { env });
+  expect([waited.code, waited.stderr]).toEqual([1, expect.stringContaining('+info')]);
 });
 
 test('what the target holds: refused, replaced, and kept only where no full sync comes', async () => {

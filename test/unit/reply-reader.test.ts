@@ -185,3 +185,32 @@ test.each([
 ] as const)('%s is a protocol error', (_, wire, asked) => {
   expect(() => read([Buffer.from(wire)], [asked], 1_000)).toThrow(ProtocolError);
 });
+
+describe('a connection that ends inside a batch', () => {
+  const ended = (wire: string) => {
+    const results: unknown[] = [];
+    const expected: Expectation[] = [
+      { kind: 'batch', count: 3, resolve: (outcome) => results.push(outcome) },
+    ];
+    const reader = new ReplyReader(1_000);
+    reader.feed(Buffer.from(wire), expected);
+    reader.end(expected);
+    expect(results.length + expected.length).toBe(1);
+    return results[0];
+  };
+
+  test('behind a protocol error it is aborted, with the command that is to blame', () => {
+    const why = error('ERR Protocol error: invalid bulk length');
+    const outcome = { kind: 'aborted', errors: [{ index: 1, error: why }], error: why };
+    expect(ended(`+QUEUED\r\n-${why.message}\r\n`)).toEqual(outcome);
+  });
+
+  test.each([
+    ['nothing was refused', '+QUEUED\r\n'],
+    ['another error does not end a connection', '+QUEUED\r\n-ERR unknown command\r\n'],
+    ['what came behind the error was read', '-ERR Protocol error\r\n+QUEUED\r\n'],
+    ['EXEC has run', '+QUEUED\r\n+QUEUED\r\n+QUEUED\r\n*3\r\n-ERR Protocol error\r\n'],
+  ])('its outcome is unknown: %s', (_why, wire) => {
+    expect(ended(wire)).toBeUndefined();
+  });
+});
