@@ -211,7 +211,8 @@ describe('a command that the target refuses', () => {
       ),
     ]);
     expect((await bench.run('lane', 'skip', 'ingest', '--seq', '2', '--reason', 'unknown')).code).toBe(0);
-    expect((await bench.run('status', '--wait', '--timeout', '20')).code).toBe(0);
+    const after = await bench.run('status', '--wait', '--timeout', '20');
+    expect([after.code, after.stderr]).toEqual([0, expect.any(String)]);
     expect((await bench.run('errors')).stdout).toMatch(
       /ingest seq 2 \(\d+-\d+@1\), NOSUCH: unknown \(by .*@.*; it stood still for: .*NOSUCH/i,
     );
