@@ -49,6 +49,8 @@ export interface IngestView {
 
 export type IngestEnd = 'stopped' | 'superseded' | 'restart';
 
+const HUGE_BYTES = 16 * 1024 * 1024;
+
 /** What came from the source could not be taken; the trouble is not the source's. */
 class NotTaken extends Error {}
 
@@ -168,6 +170,11 @@ export class IngestLoop {
   }
 
   async #take(entries: readonly Entry[], signal: AbortSignal): Promise<IngestEnd | undefined> {
+    // Huge ones go one after the other: the source's bytes, the round's and the lane's are enough at a time.
+    if (entries.some(({ resp }) => resp.length > HUGE_BYTES)) {
+      const end = await this.#pending;
+      if (end) return end;
+    }
     if (entries.some(({ beginsOrder }) => beginsOrder)) {
       const end = await this.#pending;
       if (end) return end;
@@ -178,7 +185,10 @@ export class IngestLoop {
       const end = await this.#pending;
       if (end) return end;
       if (step.kind === 'poison') return await this.#stopAt(step);
-      this.#pending = this.#commit(step.round, step.gates, signal);
+      // Nothing that waits for room holds the round.
+      this.#pending = this.#commit(step.round, step.gates, signal).then((end) =>
+        end === 'full' ? this.#waitForRoom(signal) : end,
+      );
       this.#pending.catch(() => {});
       this.#position = step.round.position;
       this.view.position = step.round.position;
@@ -186,7 +196,11 @@ export class IngestLoop {
     return undefined;
   }
 
-  async #commit(round: Round, gates: readonly number[], signal: AbortSignal): Promise<IngestEnd | undefined> {
+  async #commit(
+    round: Round,
+    gates: readonly number[],
+    signal: AbortSignal,
+  ): Promise<IngestEnd | 'full' | undefined> {
     const { queues, log, options } = this.#context;
     const { journalId, epoch, lanes } = this.#started;
     await failpoint('before-commit');
@@ -210,8 +224,7 @@ export class IngestLoop {
       // The round is in the journal: a wake-up that fails is made good by the watchdog.
       await Promise.all(woken).catch((error) => log.debug({ err: error }, 'announcing failed'));
     }
-    if (outcome.unappliedBytes >= options.budgetBytes) return await this.#waitForRoom(signal);
-    return undefined;
+    return outcome.unappliedBytes >= options.budgetBytes ? 'full' : undefined;
   }
 
   /** Gates need the checkpoints to know which of them is at the front; one look at a time is enough. */

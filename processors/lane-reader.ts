@@ -51,10 +51,14 @@ export class LaneReader {
 
   /** Fills an empty hand with what follows `after`; with `linger` it waits a moment for it. False: there is nothing. */
   async fill(after: number, linger: boolean): Promise<boolean> {
-    let items = this.#prefetch ? await this.#prefetch : [];
-    this.#prefetch = undefined;
-    if (items.length === 0 && linger) items = await this.#linger(after);
-    if (items.length === 0) items = await this.#log.read(this.#stream, after, this.#itemsMax);
+    let items: LaneItem[];
+    try {
+      items = await this.#next(after, linger);
+    } catch (error) {
+      // Perhaps the reply was larger than one may be.
+      this.#itemsMax = 1;
+      throw error;
+    }
     if (items.length === 0) return false;
     this.#tune(items);
     this.#items.push(...items);
@@ -70,6 +74,14 @@ export class LaneReader {
 
   close(): void {
     this.#context.laneLogs.giveBack(this.#log);
+  }
+
+  async #next(after: number, linger: boolean): Promise<LaneItem[]> {
+    let items = this.#prefetch ? await this.#prefetch : [];
+    this.#prefetch = undefined;
+    if (items.length === 0 && linger) items = await this.#linger(after);
+    if (items.length === 0) items = await this.#log.read(this.#stream, after, this.#itemsMax);
+    return items;
   }
 
   /** The next item is mostly a moment away: a job that ended would cost it a round through the queue. */

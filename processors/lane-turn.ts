@@ -129,7 +129,9 @@ export class LaneTurn {
     const { options, now, waits } = this.#context;
     for (;;) {
       if (signal.aborted) throw new AbortedError();
-      if (now() >= this.#options.deadlineMs && !this.#waits) return 'handed over';
+      // Only with something done: to read one huge item may take longer than a turn.
+      const hasMoved = this.checkpoint.seq >= this.from;
+      if (now() >= this.#options.deadlineMs && hasMoved && !this.#waits) return 'handed over';
       const plan = planChunk(this.#reader.items, this.checkpoint, session.db, {
         bytesMax: options.chunkBytesMax,
         skips,

@@ -40,6 +40,8 @@ export class RespScanner {
   argc = 0;
   argStart = new Int32Array(INITIAL_ARGS);
   argEnd = new Int32Array(INITIAL_ARGS);
+  /** Behind the argument at which the buffer ended too early; 0 when that was not in the midst of one. */
+  wanted = 0;
 
   reset(buffer: Buffer, from = 0): void {
     this.buffer = buffer;
@@ -55,6 +57,7 @@ export class RespScanner {
     let at = this.end;
     this.start = at;
     this.argc = 0;
+    this.wanted = 0;
     if (at >= limit) return false;
 
     if (buffer[at] !== ASTERISK) throw new RespError(at, "'*'");
@@ -105,7 +108,10 @@ export class RespScanner {
       }
       at += 2;
       const end = at + value;
-      if (end + 1 >= limit) throw new RespError(limit, `${value} bytes and CRLF`);
+      if (end + 1 >= limit) {
+        this.wanted = end + 2;
+        throw new RespError(limit, `${value} bytes and CRLF`);
+      }
       if (buffer[end] !== CR || buffer[end + 1] !== LF) throw new RespError(end, 'CRLF');
       argStart[i] = at;
       argEnd[i] = end;

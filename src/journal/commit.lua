@@ -20,6 +20,19 @@ local lanes = #KEYS - 6
 local repeated = state[3] == ARGV[4] and ARGV[3] ~= ARGV[4]
 if state[3] ~= ARGV[3] and not repeated then return {'fenced', state[1], state[2], state[3]} end
 
+-- What weighs more must not pass through a script again only for its header (snapshot.lua): one line per item,
+-- 'seq before it, seq, header', until it is applied.
+local heavyBytes = 4194304
+local function noteHeavy(lane, seq, header)
+  local known = redis.call('HMGET', KEYS[1], 'heavy:' .. lane, 'seen:' .. lane)
+  local lines = '\n'
+  for line in string.gmatch(known[1] or '', '[^\n]+') do
+    if tonumber(string.match(line, '^%d+ (%d+)')) > (tonumber(known[2]) or 0) then lines = lines .. line .. '\n' end
+  end
+  local previous = string.match(header, '^%S+ %S+ (%d+)')
+  redis.call('HSET', KEYS[1], 'heavy:' .. lane, lines .. previous .. ' ' .. seq .. ' ' .. header .. '\n')
+end
+
 local touched = {}
 local items = tonumber(ARGV[8])
 for i = 0, items - 1 do
@@ -48,6 +61,7 @@ for i = 0, items - 1 do
       else
         redis.call('XADD', log, seq .. '-0', 'h', header .. ' ' .. before, 'i', index, 'c', commands)
         redis.call('HINCRBY', KEYS[1], 'in:' .. where, #commands + #index + 128)
+        if #commands > heavyBytes then noteHeavy(where, seq, header .. ' ' .. before) end
       end
       redis.call('HSET', KEYS[1], 'tail:' .. where, seq)
     end

@@ -3,6 +3,9 @@ import type { Link } from '../wire/link.ts';
 import type { CommitOutcome, Journal, Round } from './journal.ts';
 import { runScriptOver } from './scripts.ts';
 
+/** The server copies and stores a huge round before it answers: a time of its own, at the pace of a slow disk. */
+const REPLY_MS = 15_000;
+const STORED_BYTES_PER_MS = 10_000;
 const LOG_IS_AHEAD = 'is equal or smaller than the target stream top item';
 
 /** Appends rounds to the journal. Their bytes go from the sequencer's memory to the socket without a copy. */
@@ -36,13 +39,17 @@ export class RoundWriter {
     const args: (string | number | Buffer)[] = [
       ...[id, epoch, headBefore, lastSeq, position, timeMs, ignored, items.length],
     ];
-    for (const item of items) args.push(item.where, item.seq, item.header, item.index, item.commands);
-    const reply = (await runScriptOver(this.#link, 'commit', [...named, ...keys.logs(lanes)], args).catch(
-      (error: unknown) => {
-        if (error instanceof Error && error.message.includes(LOG_IS_AHEAD)) return 'damaged';
-        throw error;
-      },
-    )) as (Buffer | number)[] | 'damaged';
+    let bytes = 0;
+    for (const item of items) {
+      args.push(item.where, item.seq, item.header, item.index, item.commands);
+      bytes += item.commands.length;
+    }
+    const timeoutMs = REPLY_MS + bytes / STORED_BYTES_PER_MS;
+    const call = runScriptOver(this.#link, 'commit', [...named, ...keys.logs(lanes)], args, { timeoutMs });
+    const reply = (await call.catch((error: unknown) => {
+      if (error instanceof Error && error.message.includes(LOG_IS_AHEAD)) return 'damaged';
+      throw error;
+    })) as (Buffer | number)[] | 'damaged';
     if (reply === 'damaged') {
       await this.#journal.reportHole(id, '');
       return { kind: 'damaged' };

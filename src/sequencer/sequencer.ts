@@ -22,7 +22,7 @@ import { type Lanes, unionOf } from './lane-set.ts';
 import { malformation } from './malformation.ts';
 import { RoundBuilder } from './round-builder.ts';
 import { commandTooLarge, type SequencerLimits, transactionTooLarge } from './too-large.ts';
-import { type Letter, type Poison, Unit } from './unit.ts';
+import { type Letter, type Poison, Stop, Unit } from './unit.ts';
 
 export interface SequencerOptions {
   readonly table: CommandTable;
@@ -58,14 +58,6 @@ export type SequencerStep =
 type RoutedVerdict = KeyedVerdict | AllVerdict;
 
 const NOTHING = Buffer.alloc(0);
-
-class Stop extends Error {
-  readonly poison: Poison;
-  constructor(poison: Poison) {
-    super(poison.reason);
-    this.poison = poison;
-  }
-}
 
 export class Sequencer {
   readonly #options: SequencerOptions;
@@ -114,13 +106,20 @@ export class Sequencer {
    */
   *rounds(entries: readonly Entry[]): Generator<SequencerStep, void> {
     let position = '';
-    for (const entry of entries) {
-      const outcome = yield* this.#entry(entry);
-      if (outcome === 'stopped') return;
-      position = entry.position;
-      if (this.#builder.bytes >= this.#options.limits.roundBytesMax) yield this.#close(position);
+    try {
+      for (const entry of entries) {
+        const outcome = yield* this.#entry(entry);
+        if (outcome === 'stopped') return;
+        position = entry.position;
+        if (this.#builder.bytes >= this.#options.limits.roundBytesMax) yield this.#close(position);
+      }
+      if (this.#seq > this.#headOfRound && position !== '') yield this.#close(position);
+    } finally {
+      // It may be huge, and the next one may be long in coming.
+      this.#origin = { ...this.#origin, buffer: NOTHING };
+      this.#scanner.reset(NOTHING);
+      this.#respelling.reset(NOTHING);
     }
-    if (this.#seq > this.#headOfRound && position !== '') yield this.#close(position);
   }
 
   *#entry(entry: Entry): Generator<SequencerStep, 'taken' | 'stopped'> {

@@ -25,6 +25,6 @@ export function transactionTooLarge(seq: number, position: string, max: number):
 
 /** What the journal's server would not take in one value. */
 export function commandTooLarge(bytes: number, max: number): { code: string; reason: string } {
-  const reason = `a command of ${bytes} bytes, and more than ${max} bytes do not fit into one item of the journal (proto-max-bulk-len of the queue's Redis)`;
+  const reason = `a command of ${bytes} bytes, and more than ${max} bytes do not fit into one item of the journal (512 MiB, what Redis takes as one value, less the larger of --round-bytes and --segment-bytes)`;
   return { code: 'COMMAND_TOO_LARGE', reason };
 }

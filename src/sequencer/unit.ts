@@ -61,3 +61,12 @@ export interface Letter {
   readonly record: string;
   readonly bytes: Buffer;
 }
+
+/** A poison that nothing may pass. */
+export class Stop extends Error {
+  readonly poison: Poison;
+  constructor(poison: Poison) {
+    super(poison.reason);
+    this.poison = poison;
+  }
+}

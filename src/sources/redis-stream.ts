@@ -11,7 +11,10 @@
 
 import type { Endpoint } from '../runtime/endpoint.ts';
 import { AbortedError, StopError } from '../runtime/errors.ts';
-import { Connection } from '../wire/connection.ts';
+import { Connection, ConnectionLost } from '../wire/connection.ts';
+import type { Argument } from '../wire/encode.ts';
+import { Link } from '../wire/link.ts';
+import type { Reply } from '../wire/replies.ts';
 import { isReplyError, Session } from './redis-stream/connection.ts';
 import { readEntry } from './redis-stream/entry.ts';
 import { ProgressGroup } from './redis-stream/group.ts';
@@ -25,13 +28,27 @@ import {
   readThrough,
   ZERO_ID,
 } from './redis-stream/position.ts';
-import { CountTuner, type RawEntry, type Reading, StreamReader, snapshotOf } from './redis-stream/reader.ts';
+import {
+  CountTuner,
+  isLarge,
+  LARGE_LOOK_MS,
+  type RawEntry,
+  type Reading,
+  SHOWN,
+  StreamReader,
+  snapshotOf,
+} from './redis-stream/reader.ts';
 import type { Snapshot } from './redis-stream/snapshot.ts';
 import type { Entry, From, Position, Source, SourceHead, SourceStart } from './source.ts';
 
 const CHUNK_BYTES = 1024 * 1024;
 /** A blocking XREAD ends after 1 s, so a live server is never silent so long; an entry may hold one huge command. */
-const READING = { connectTimeoutMs: 10_000, replyTimeoutMs: 10_000, maxReplyBytes: 2 * 1024 ** 3 };
+const READING = { connectTimeoutMs: 10_000, maxReplyBytes: 2 * 1024 ** 3 };
+const SILENCE_MS = 10_000;
+/** Before a reply of gigabytes a server may be silent for longer: the next try gives it more. */
+const SILENCE_MS_MAX = 80_000;
+/** Read one after the other, not ahead. */
+const HUGE_BYTES = 16 * 1024 * 1024;
 
 export interface RedisStreamOptions {
   readonly endpoint: Endpoint;
@@ -60,7 +77,11 @@ export class RedisStreamSource implements Source {
   readonly #chunkBytes: number;
   readonly #onNotice: (text: string) => void;
   readonly #group: ProgressGroup;
+  readonly #looks: Link;
+  #silenceMs = SILENCE_MS;
   #control: Promise<Session> | undefined;
+  /** The last look, when it was a dear one. */
+  #large: { readonly snapshot: Snapshot; readonly untilMs: number } | undefined;
   #closed = false;
   #toldOldServer = false;
 
@@ -73,6 +94,7 @@ export class RedisStreamSource implements Source {
     this.#chunkBytes = options.chunkBytes ?? CHUNK_BYTES;
     this.#onNotice = options.onNotice ?? (() => {});
     this.#group = new ProgressGroup({ key: this.#key, pipeline: options.name, onNotice: this.#onNotice });
+    this.#looks = new Link(() => this.#open(`lanegate:${options.name}:looks`));
     this.identity = `redis-stream:${options.endpoint.db}/${this.#keyText}`;
     this.display = options.endpoint.display;
   }
@@ -89,20 +111,18 @@ export class RedisStreamSource implements Source {
   }
 
   async head(): Promise<SourceHead> {
-    const snapshot = await this.#snapshot();
+    const snapshot = await this.#newestSnapshot();
     // XSETID can put last-generated-id where no entry is; then a position would never reach it.
     const id = snapshot?.lastId ?? snapshot?.lastGeneratedId ?? ZERO_ID;
     const entriesRead = snapshot === undefined ? 0 : snapshot.entriesAdded;
     return { position: formatPlace({ id, taken: undefined, entriesRead, holesThrough: undefined }) };
   }
 
-  timeBehind(position: Position): Promise<number | undefined> {
+  async timeBehind(position: Position): Promise<number | undefined> {
     const after = readThrough(parsePlace(position));
-    return this.#ask(async ({ redis }) => {
-      const reply = await redis.callBuffer('XRANGE', this.#key, `(${after}`, '+', 'COUNT', 1);
-      const [first] = reply as unknown as [Buffer, Buffer[]][];
-      return first && readEntry(String(first[0]), first[1], position, 0).timeMs;
-    });
+    const reply = await this.#look(['XRANGE', this.#key, `(${after}`, '+', 'COUNT', 1]);
+    const [first] = reply as unknown as [Buffer, Buffer[]][];
+    return first && readEntry(String(first[0]), first[1], position, 0).timeMs;
   }
 
   covers(position: Position, head: Position): boolean {
@@ -121,11 +141,7 @@ export class RedisStreamSource implements Source {
     let connection: Connection | undefined;
     const abort = () => connection?.close();
     try {
-      connection = await Connection.open(this.#endpoint, {
-        ...READING,
-        name: `lanegate:${this.#name}`,
-        signal,
-      });
+      connection = await this.#open(`lanegate:${this.#name}`, signal);
       if (signal.aborted) return;
       signal.addEventListener('abort', abort, { once: true });
       const reader = new StreamReader(connection, this.#key);
@@ -134,20 +150,25 @@ export class RedisStreamSource implements Source {
       let next = reader.behind(readThrough(place), { count: tuner.count, wait: false });
       for (;;) {
         const reading = await next;
+        this.#silenceMs = SILENCE_MS;
         const verdict = this.#judge(place, reading, wasGone);
         const chunk = chunkOf(reading.entries, place, verdict.entriesRead);
         tuner.observe(chunk.entries.length, chunk.bytes);
         wasGone = chunk.entries.length === 0 && positionIsGone(place, reading.snapshot);
         place = chunk.place;
         // The chunk before this one has been used up, and its memory is taken for the one after this.
-        next = reader.behind(readThrough(place), { count: tuner.count, wait: reading.sawEnd });
+        const goOn = () => reader.behind(readThrough(place), { count: tuner.count, wait: reading.sawEnd });
+        const isHuge = chunk.bytes > HUGE_BYTES;
+        if (!isHuge) next = goOn();
         // Awaited only after the consumer has come back, perhaps never.
         next.catch(() => {});
         if (chunk.entries.length > 0) yield chunk.entries;
         if (signal.aborted) return;
+        if (isHuge) next = goOn();
       }
     } catch (error) {
       if (signal.aborted) return;
+      this.#beMorePatient(error);
       throw this.#explain(error);
     } finally {
       signal.removeEventListener('abort', abort);
@@ -157,7 +178,7 @@ export class RedisStreamSource implements Source {
 
   async verify(position: Position): Promise<void> {
     const place = parsePlace(position);
-    const connection = await Connection.open(this.#endpoint, { ...READING, name: `lanegate:${this.#name}` });
+    const connection = await this.#open(`lanegate:${this.#name}`);
     try {
       const reader = new StreamReader(connection, this.#key);
       const reading = await reader.behind(readThrough(place), { count: 1, wait: false });
@@ -194,6 +215,7 @@ export class RedisStreamSource implements Source {
 
   async close(): Promise<void> {
     this.#closed = true;
+    this.#looks.close();
     const control = this.#control;
     this.#control = undefined;
     await control?.then((session) => session.close()).catch(() => {});
@@ -249,14 +271,44 @@ export class RedisStreamSource implements Source {
     });
   }
 
-  #snapshot(): Promise<Snapshot | undefined> {
-    return this.#ask(async ({ redis }) => {
-      const info = await redis.callBuffer('XINFO', 'STREAM', this.#key).catch((error: Error) => {
-        if (isReplyError(error)) return error;
-        throw error;
-      });
-      return snapshotOf(info);
+  /** A look that made the server send huge entries along is not taken again while nothing was added. */
+  async #newestSnapshot(): Promise<Snapshot | undefined> {
+    const known = this.#large;
+    if (known !== undefined && performance.now() < known.untilMs) {
+      const args = ['XREAD', 'COUNT', 1, 'STREAMS', this.#key, known.snapshot.lastGeneratedId];
+      if ((await this.#look(args)) === null) return known.snapshot;
+    }
+    return await this.#snapshot();
+  }
+
+  async #snapshot(): Promise<Snapshot | undefined> {
+    const info = await this.#look(['XINFO', 'STREAM', this.#key]).catch((error: unknown) => {
+      if (isReplyError(error)) return error;
+      throw error;
     });
+    const snapshot = snapshotOf(info);
+    const isDear = snapshot !== undefined && isLarge(info);
+    this.#large = isDear ? { snapshot, untilMs: performance.now() + LARGE_LOOK_MS } : undefined;
+    return snapshot;
+  }
+
+  async #look(args: readonly Argument[]): Promise<Reply> {
+    if (this.#closed) throw new AbortedError('the source is closed');
+    try {
+      return await this.#looks.call(args, { leaveOut: SHOWN });
+    } catch (error) {
+      this.#beMorePatient(error);
+      throw this.#explain(error);
+    }
+  }
+
+  #open(name: string, signal?: AbortSignal): Promise<Connection> {
+    return Connection.open(this.#endpoint, { ...READING, name, replyTimeoutMs: this.#silenceMs, signal });
+  }
+
+  #beMorePatient(error: unknown): void {
+    const wasSilent = error instanceof ConnectionLost && error.sent;
+    if (wasSilent) this.#silenceMs = Math.min(SILENCE_MS_MAX, this.#silenceMs * 2);
   }
 
   async #ask<T>(work: (session: Session) => Promise<T>): Promise<T> {

@@ -15,7 +15,7 @@ import type { Endpoint } from '../runtime/endpoint.ts';
 import { AbortedError } from '../runtime/errors.ts';
 import type { Arena } from './arena.ts';
 import { type Argument, encodeCommands } from './encode.ts';
-import { type BatchOutcome, type Reply, ReplyError } from './replies.ts';
+import { type BatchOutcome, type LeaveOut, type Reply, ReplyError } from './replies.ts';
 import { type Expectation, ReplyReader } from './reply-reader.ts';
 
 const KEEP_ALIVE_DELAY_MS = 10_000;
@@ -43,6 +43,7 @@ export interface CallOptions {
   readonly timeoutMs?: number | undefined;
   /** Where the values of the reply are put; memory of their own without. */
   readonly arena?: Arena | undefined;
+  readonly leaveOut?: LeaveOut | undefined;
 }
 
 /** The connection is gone, or was before the call. */
@@ -134,6 +135,7 @@ export class Connection {
         count: 1,
         resolve: (replies) => resolve(replies[0] ?? null),
         arena: options.arena,
+        leaveOut: options.leaveOut,
       },
     }));
   }
@@ -146,10 +148,10 @@ export class Connection {
   /** Sends `parts`, which hold exactly `count` encoded commands and must not change before the promise settles. */
   callEncoded(parts: readonly Buffer[], count: number, options: CallOptions = {}): Promise<Reply[]> {
     if (count === 0) return Promise.resolve([]);
-    const { arena } = options;
+    const { arena, leaveOut } = options;
     return this.#issue(options, (resolve) => ({
       parts,
-      expectation: { kind: 'replies', count, resolve, arena },
+      expectation: { kind: 'replies', count, resolve, arena, leaveOut },
     }));
   }
 

@@ -1,5 +1,4 @@
-import type { Arena } from './arena.ts';
-import { type Connection, ConnectionLost } from './connection.ts';
+import { type CallOptions, type Connection, ConnectionLost } from './connection.ts';
 import { type Argument, encodeParts } from './encode.ts';
 import { type Reply, ReplyError } from './replies.ts';
 
@@ -20,10 +19,7 @@ export class Link {
    * Large arguments are not copied: they must not change before the promise settles.
    * @throws ReplyError, also for what the server refuses; ConnectionLost
    */
-  async call(
-    args: readonly Argument[],
-    options: { readonly arena?: Arena; readonly timeoutMs?: number } = {},
-  ): Promise<Reply> {
+  async call(args: readonly Argument[], options: CallOptions = {}): Promise<Reply> {
     const connection = await this.#connected();
     const [reply] = await connection.callEncoded(encodeParts([args]), 1, options);
     if (!(reply instanceof ReplyError)) return reply ?? null;

@@ -31,6 +31,18 @@ export type BatchOutcome =
   | { readonly kind: 'fenced' }
   | { readonly kind: 'aborted'; readonly errors: readonly CommandError[]; readonly error: ReplyError };
 
+/**
+ * Blobs of more than `aboveBytes` are read as LEFT_OUT and cost no memory; with `before`, in a reply that is an array only
+ * those before its element of that number.
+ */
+export interface LeaveOut {
+  readonly aboveBytes: number;
+  readonly before?: number;
+}
+
+/** Stands where a blob was left out. */
+export const LEFT_OUT = Buffer.alloc(0);
+
 /** What servers send nests a few levels deep; a frame for each level is memory that no byte limit counts. */
 const NESTING_MAX = 128;
 
@@ -57,6 +69,11 @@ export class ReplyBuilder {
   /** Between two replies, not inside an array. */
   get atTop(): boolean {
     return this.#open.length === 0;
+  }
+
+  /** The outermost array's element that is being read. */
+  get element(): number {
+    return this.#open[0]?.items.length ?? 0;
   }
 
   take(): Reply[] {

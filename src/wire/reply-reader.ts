@@ -21,6 +21,8 @@ import {
   type CommandError,
   isAggregate,
   isBlob,
+  LEFT_OUT,
+  type LeaveOut,
   lineLength,
   lineReply,
   ProtocolError,
@@ -38,6 +40,7 @@ export type Expectation =
       readonly count: number;
       resolve(replies: Reply[]): void;
       readonly arena?: Arena | undefined;
+      readonly leaveOut?: LeaveOut | undefined;
     }
   | { readonly kind: 'batch'; readonly count: number; resolve(outcome: BatchOutcome): void };
 
@@ -355,10 +358,20 @@ export class ReplyReader {
     this.#at = end + 2;
     if (length === -1) {
       this.#builder.add(null);
+    } else if (this.#isLeftOut(type, length)) {
+      this.#owedBytes = length + 2;
+      this.#builder.add(LEFT_OUT);
     } else {
       this.#builder.count(length);
       this.#bulk = { type, bytes: this.#arena?.take(length) ?? Buffer.allocUnsafe(length), filled: 0 };
     }
+  }
+
+  #isLeftOut(type: number | undefined, length: number): boolean {
+    const leaveOut = this.#reading?.kind === 'replies' ? this.#reading.leaveOut : undefined;
+    if (leaveOut === undefined || type !== RESP.bulk) return false;
+    const { aboveBytes, before } = leaveOut;
+    return length > aboveBytes && (before === undefined || this.#builder.element < before);
   }
 
   #fillBulk(bulk: Bulk): boolean {

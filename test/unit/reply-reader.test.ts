@@ -1,8 +1,8 @@
 import { describe, expect, test } from 'vitest';
-import { ProtocolError, ReplyError } from '../../src/wire/replies.ts';
+import { LEFT_OUT, type LeaveOut, ProtocolError, ReplyError } from '../../src/wire/replies.ts';
 import { type Expectation, ReplyReader } from '../../src/wire/reply-reader.ts';
 
-type Asked = { kind: 'replies' | 'batch'; count: number };
+type Asked = { kind: 'replies' | 'batch'; count: number; leaveOut?: LeaveOut };
 
 /** Everything that the pieces resolve, in order. */
 function read(pieces: readonly Buffer[], asked: readonly Asked[], replyBytesMax = 1_000_000): unknown[] {
@@ -77,6 +77,20 @@ describe('split at every byte', () => {
         ],
       ],
     );
+  });
+
+  test('blobs above what is asked for are left out, and nothing else is', () => {
+    const wire = '*2\r\n*2\r\n$4\r\nlong\r\n$3\r\nfit\r\n*1\r\n$4\r\nlong\r\n$4\r\n-ERR\r\n:1\r\n';
+    const ask = (leaveOut: LeaveOut): Asked[] => [
+      { kind: 'replies', count: 2, leaveOut },
+      { kind: 'replies', count: 1 },
+    ];
+    const gone = LEFT_OUT;
+    expectAtEverySplit(wire, ask({ aboveBytes: 3 }), [[[[gone, bulk('fit')], [gone]], gone], [1]]);
+    const first = [[gone, bulk('fit')], [bulk('long')]];
+    expectAtEverySplit(wire, ask({ aboveBytes: 3, before: 1 }), [[first, gone], [1]]);
+    const [replies] = read([Buffer.from(wire)], ask({ aboveBytes: 3 }), 100) as [unknown[]];
+    expect(replies[1]).toBe(LEFT_OUT);
   });
 
   test('a batch is counted and its errors are kept, a call before and behind it is read', () => {

@@ -35,6 +35,8 @@ export class CommandCutter {
   /** Where in the block the next entry begins, and how far whole commands have been found. */
   #entry = 0;
   #scanned = 0;
+  /** Where in the block the argument ends that is still to come; 0 if that is not known. */
+  #wanted = 0;
   /** Offset of the stream at the block's first byte. */
   #base: number;
   /** Selected database at the entry's start, and behind the last whole command. */
@@ -71,9 +73,12 @@ export class CommandCutter {
     } catch (error) {
       if (!(error instanceof RespError)) throw error;
       if (!isCutOff(error, block)) throw this.#malformed(error);
+      this.#wanted = scanner.wanted;
     }
     this.#checkBounds();
     if (this.#transaction === undefined) this.#cut(entries, timeMs);
+    // The next command may be long in coming.
+    if (this.#entry === this.#filled && this.#block.length > BLOCK_BYTES) this.#nextBlock(0);
     return entries;
   }
 
@@ -128,12 +133,17 @@ export class CommandCutter {
     this.#filled += bytes.length;
   }
 
-  /** What is not cut yet moves to a block of its own; one that has to grow does so by half, at the least. */
+  /**
+   * What is not cut yet moves to a block of its own; one that has to grow does so by half, at the least, and at once to the
+   * end of the argument that it was cut off in, and what comes along with that.
+   */
   #nextBlock(bytes: number): void {
     const kept = this.#block.subarray(this.#entry, this.#filled);
+    const wanted = this.#wanted === 0 ? 0 : this.#wanted - this.#entry + BLOCK_BYTES;
     const block = Buffer.allocUnsafeSlow(
-      Math.max(BLOCK_BYTES, kept.length + Math.max(bytes, kept.length / 2)),
+      Math.max(BLOCK_BYTES, kept.length + Math.max(bytes, kept.length / 2), wanted),
     );
+    this.#wanted = 0;
     kept.copy(block);
     this.#block = block;
     this.#base += this.#entry;

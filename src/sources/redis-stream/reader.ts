@@ -1,6 +1,6 @@
 import { ArenaPair } from '../../wire/arena.ts';
 import type { Connection } from '../../wire/connection.ts';
-import { type Reply, ReplyError } from '../../wire/replies.ts';
+import { LEFT_OUT, type Reply, ReplyError } from '../../wire/replies.ts';
 import { isReplyError } from './connection.ts';
 import { parseSnapshot, type Snapshot } from './snapshot.ts';
 
@@ -8,6 +8,11 @@ export const BLOCK_MS = 1_000;
 /** Bounds what a chunk can weigh when entries grow from one chunk to the next. */
 const COUNT_MAX = 1_024;
 const GROWTH_MAX = 4;
+/** XINFO STREAM sends the first and the last entry along, whatever they weigh, and only their ids are asked for. */
+const SHOWN_BYTES_MAX = 1024 * 1024;
+export const SHOWN = { aboveBytes: SHOWN_BYTES_MAX };
+/** How long one look at a stream whose ends are larger than that serves while nothing is added. */
+export const LARGE_LOOK_MS = 30_000;
 
 /** XREAD's id and list of names and values. */
 export type RawEntry = readonly [Buffer, readonly Buffer[]];
@@ -44,6 +49,8 @@ export class StreamReader {
   readonly #connection: Connection;
   readonly #stream: Buffer;
   readonly #arenas = new ArenaPair();
+  /** The last look, when it made the server send what is left out. */
+  #large: { readonly snapshot: Snapshot | undefined; readonly untilMs: number } | undefined;
 
   constructor(connection: Connection, stream: Buffer) {
     this.#connection = connection;
@@ -53,23 +60,39 @@ export class StreamReader {
   /**
    * One MULTI of XINFO STREAM and XREAD. With `wait` a blocking XREAD goes before it in the same write, only to wait
    * until there is something: what it returns was not read at the moment of any XINFO and cannot be judged.
+   * Where XINFO is dear, the wait comes first, and while it ends with nothing the look before it is taken for true.
    * @throws ReplyError, ConnectionLost
    */
   async behind(id: string, options: { readonly count: number; readonly wait: boolean }): Promise<Reading> {
     const read = (count: number, ...block: (string | number)[]) => {
       return ['XREAD', 'COUNT', count, ...block, 'STREAMS', this.#stream, id];
     };
-    const waiting = options.wait ? [read(1, 'BLOCK', BLOCK_MS)] : [];
+    const waiting = options.wait
+      ? this.#connection.call(read(1, 'BLOCK', BLOCK_MS), { leaveOut: SHOWN })
+      : undefined;
+    if (waiting && this.#large && (await waiting) === null && performance.now() < this.#large.untilMs)
+      return { snapshot: this.#large.snapshot, entries: [], sawEnd: true };
     const judged = [['MULTI'], ['XINFO', 'STREAM', this.#stream], read(options.count), ['EXEC']];
-    const replies = await this.#connection.callMany([...waiting, ...judged], { arena: this.#arenas.next() });
+    const calling = this.#connection.callMany(judged, {
+      arena: this.#arenas.next(),
+      leaveOut: { ...SHOWN, before: 1 },
+    });
+    const replies = [(await waiting) ?? null, ...(await calling)];
     const failed = replies.find((reply) => reply instanceof ReplyError);
     if (failed instanceof ReplyError) throw failed;
     const [info, found] = replies.at(-1) as [Reply, Reply];
     if (found instanceof ReplyError) throw found;
     const entries = ((found as unknown as [Buffer, RawEntry[]][] | null)?.[0]?.[1] ??
       []) as readonly RawEntry[];
-    return { snapshot: snapshotOf(info), entries, sawEnd: entries.length < options.count };
+    const snapshot = snapshotOf(info);
+    this.#large = isLarge(info) ? { snapshot, untilMs: performance.now() + LARGE_LOOK_MS } : undefined;
+    return { snapshot, entries, sawEnd: entries.length < options.count };
   }
+}
+
+/** Whether XINFO STREAM's reply had more in it than was read. */
+export function isLarge(info: unknown): boolean {
+  return Array.isArray(info) && (info.includes(LEFT_OUT) || info.some(isLarge));
 }
 
 /** undefined: the stream does not exist. */
