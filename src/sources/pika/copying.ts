@@ -9,7 +9,7 @@ import { Spool } from '../redis-link/spool.ts';
 import { type Entry, LogReplaced, type Position, type SourceProgress } from '../source.ts';
 import { Copy } from './copy.ts';
 import { type CopyPlace, formatCopyPosition } from './copy-position.ts';
-import { CopySpool, type StoredRecord } from './copy-spool.ts';
+import { CopySpool, type StoredRecord, tells } from './copy-spool.ts';
 import { KeyReader } from './key-reader.ts';
 import type { PikaLink } from './link.ts';
 import { formatPikaPosition, type PikaPosition, type Places, positionAt } from './position.ts';
@@ -69,7 +69,7 @@ export class Copying {
     try {
       for await (const record of copy.read(place.offset)) {
         if (signal.aborted) return;
-        if (record.resp.length > 0 || record.malformed !== undefined) yield made([record]);
+        if (tells(record)) yield made([record]);
       }
       if (copy.state.ended) return;
       for await (const records of this.#goOn(copy, signal)) {
