@@ -33,6 +33,7 @@ import { readOne, readWindows, timeOf } from './pika/window.ts';
 import type {
   Entry,
   From,
+  LeftOutKey,
   Position,
   Source,
   SourceHead,
@@ -120,7 +121,7 @@ export class PikaSource implements Source {
       attach: (from, signal) => this.#attachAll(from, signal, false),
       ends: () => this.#server.ends(),
       onNotice,
-      onLeftOut: () => this.#repairing.leaveOut(),
+      onLeftOut: (db, key, why) => this.#repairing.leaveOut(db, key, why),
       now,
     });
   }
@@ -256,6 +257,10 @@ export class PikaSource implements Source {
 
   tally(): SourceTally {
     return this.#repairing.tally;
+  }
+
+  takeLeftOut(): readonly LeftOutKey[] {
+    return this.#repairing.takeLeftOut();
   }
 
   progress(): SourceProgress | undefined {

@@ -25,7 +25,7 @@ async function bytesUnder(path: string): Promise<number> {
 test('the master restarts in the middle of a copy, which goes on; then its log is purged, and another one begins', async () => {
   await using scene = await Scene.start({ fileBytes: 16 * 1024 });
   const { pipeline, master } = scene;
-  await scene.populate(3_000);
+  await scene.populate(2_000);
   const traffic = load(scene, { flushes: false, clients: 3 });
   const worker = pipeline.worker();
   await scene.copies();
@@ -53,7 +53,7 @@ test('a copy rests while its spool is full, says so, and goes on when there is r
   await using scene = await Scene.start({}, { args: ['--spool-max', String(SPOOL_BYTES_MAX)] });
   const { pipeline, data } = scene;
   const batch = data.client().pipeline();
-  for (let i = 0; i < 4_000; i++) batch.set(`large:${i}`, `${i} ${'x'.repeat(4_000)}`);
+  for (let i = 0; i < 3_000; i++) batch.set(`large:${i}`, `${i} ${'x'.repeat(4_000)}`);
   await batch.exec();
   await scene.populate(1_000);
   const traffic = load(scene, { flushes: false, clients: 2 });

@@ -47,8 +47,8 @@ export interface CopyOptions {
   readonly numbers: ReadonlyMap<string, number>;
   readonly reader: (db: string) => KeyReader;
   readonly ends: () => Promise<Places>;
-  readonly onNotice: (text: string) => void;
-  readonly onLeftOut: () => void;
+  /** A key that the target cannot hold. */
+  readonly onLeftOut: (db: string, key: Buffer, why: string) => void;
   readonly now: () => number;
 }
 
@@ -305,12 +305,7 @@ export class Copy {
     };
     for (const value of read) {
       if (value.kind !== 'whole') continue;
-      if (value.lost !== undefined) {
-        this.#options.onLeftOut();
-        this.#options.onNotice(
-          `${db}: the key ${JSON.stringify(value.key.toString())} is left out: ${value.lost}`,
-        );
-      }
+      if (value.lost !== undefined) this.#options.onLeftOut(db, value.key, value.lost);
       parts.push(...value.commands);
       keys++;
       if (sizeOf(parts) >= RECORD_BYTES) close([]);

@@ -7,7 +7,7 @@ import type { Endpoint } from '../../runtime/endpoint.ts';
 import { StopError } from '../../runtime/errors.ts';
 import { Spool } from '../redis-link/spool.ts';
 import { type Entry, LogReplaced, type Position, type SourceProgress } from '../source.ts';
-import { Copy } from './copy.ts';
+import { Copy, type CopyOptions } from './copy.ts';
 import { type CopyPlace, formatCopyPosition } from './copy-position.ts';
 import { CopySpool, type StoredRecord, tells } from './copy-spool.ts';
 import { KeyReader } from './key-reader.ts';
@@ -22,8 +22,7 @@ export interface CopyingOptions {
   readonly attach: (from: PikaPosition | undefined, signal: AbortSignal) => Promise<Attached>;
   readonly ends: () => Promise<Places>;
   readonly onNotice: (text: string) => void;
-  /** A key that the target cannot hold; `onNotice` was told which. */
-  readonly onLeftOut: () => void;
+  readonly onLeftOut: CopyOptions['onLeftOut'];
   readonly now: () => number;
 }
 
@@ -147,7 +146,7 @@ export class Copying {
   }
 
   async *#goOn(spool: CopySpool, signal: AbortSignal): AsyncGenerator<readonly StoredRecord[], void> {
-    const { endpoint, ends, onNotice, onLeftOut, now } = this.#options;
+    const { endpoint, ends, onLeftOut, now } = this.#options;
     const { state } = spool;
     const { link, start, numbers } = await this.#attach(spool, signal);
     const readers = new Map([...start.places.keys()].map((db) => [db, new KeyReader(endpoint, db)]));
@@ -163,7 +162,7 @@ export class Copying {
         yield await spool.append([first]);
       }
       const reader = (db: string) => readers.get(db) as KeyReader;
-      yield* new Copy({ spool, link, numbers, reader, ends, onNotice, onLeftOut, now }).run();
+      yield* new Copy({ spool, link, numbers, reader, ends, onLeftOut, now }).run();
     } finally {
       signal.removeEventListener('abort', stop);
       stop();
