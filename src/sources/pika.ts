@@ -25,7 +25,7 @@ import {
 } from './pika/position.ts';
 import { checkedPosition, databasesOf, givenPosition, type ReadLog } from './pika/read-log.ts';
 import { refusedPlace } from './pika/refused-place.ts';
-import type { Repair } from './pika/repair.ts';
+import { EverythingEmptied, type Repair } from './pika/repair.ts';
 import { originsOf, Repairing } from './pika/repairing.ts';
 import { PikaServer } from './pika/server.ts';
 import { databaseNumbers } from './pika/url.ts';
@@ -181,6 +181,7 @@ export class PikaSource implements Source {
       }
     } catch (error) {
       if (signal.aborted) return;
+      if (error instanceof EverythingEmptied) throw await this.#copying.anew(error.message);
       throw error;
     } finally {
       if (this.#link?.link === link) this.#link = undefined;

@@ -1,5 +1,6 @@
 import { readdir, stat } from 'node:fs/promises';
 import { join } from 'node:path';
+import { setTimeout as delay } from 'node:timers/promises';
 import { expect, test } from 'vitest';
 import type { PipelineStatus } from '../../src/status.ts';
 import { lanegate } from '../support/cli.ts';
@@ -26,7 +27,7 @@ test('the master restarts in the middle of a copy, which goes on; then its log i
   await using scene = await Scene.start({ fileBytes: 16 * 1024 });
   const { pipeline, master } = scene;
   await scene.populate(2_000);
-  const traffic = load(scene, { flushes: false, clients: 3 });
+  const traffic = load(scene, { flushes: false, renames: false, clients: 3 });
   const worker = pipeline.worker();
   await scene.copies();
   const copied = await scene.position();
@@ -56,7 +57,7 @@ test('a copy rests while its spool is full, says so, and goes on when there is r
   for (let i = 0; i < 3_000; i++) batch.set(`large:${i}`, `${i} ${'x'.repeat(4_000)}`);
   await batch.exec();
   await scene.populate(1_000);
-  const traffic = load(scene, { flushes: false, clients: 2 });
+  const traffic = load(scene, { flushes: false, renames: false, clients: 2 });
   pipeline.worker();
   await scene.copies();
   const cli = async (...args: string[]) => {
@@ -85,6 +86,33 @@ test('a copy rests while its spool is full, says so, and goes on when there is r
   await traffic.stop();
   await scene.caughtUp();
   expect(await scene.generation()).toBe(2);
+  expect(await compareServers(data.url, pipeline.target.url)).toEqual([]);
+}, 120_000);
+
+test('one FLUSHALL for all databases, in the log of one: what the others hold is copied anew', async () => {
+  const databases = ['db0', 'db1'];
+  await using scene = await Scene.start({ databases, beforeFlushLog: () => delay(20) });
+  const { pipeline, data } = scene;
+  for (const db of [0, 1]) await scene.populate(200, db);
+  pipeline.worker();
+  await until('it is copied', () => scene.isCopied());
+  const traffic = [0, 1].map((db) => load(scene, { db, flushes: false, renames: false, clients: 2 }));
+  const goesOn = async () => {
+    const at = traffic.map(({ count }) => count());
+    await until('the load goes on', () => traffic.every(({ count }, db) => count() > (at[db] ?? 0) + 50));
+  };
+  for (let generation = 3; generation <= 4; generation++) {
+    await goesOn();
+    await scene.client(generation % 2).call('FLUSHALL');
+    await until('another copy is made', async () => (await scene.generation()) === generation);
+    await until('it is copied', () => scene.isCopied(), 60_000).catch((cause) => {
+      throw new Error(pipeline.logs(), { cause });
+    });
+  }
+  await goesOn();
+  for (const one of traffic) await one.stop();
+  await scene.caughtUp();
+  expect(pipeline.logs()).toContain('FLUSHALL in the log of db1');
   expect(await compareServers(data.url, pipeline.target.url)).toEqual([]);
 }, 120_000);
 

@@ -123,7 +123,7 @@ export class Copying {
     const { spoolRoot, spoolBytesMax } = this.#options;
     const spool = id === undefined ? undefined : await Spool.find(spoolRoot, id, spoolBytesMax);
     if (spool === undefined) {
-      throw await this.#anew(
+      throw await this.anew(
         id === undefined
           ? 'a copy of the data begins'
           : `the copy ${id} is not on this machine: another one begins`,
@@ -136,10 +136,11 @@ export class Copying {
       return copy;
     }
     await copy.close();
-    throw await this.#anew(`the copy ${id} is not whole on this machine: another one begins`);
+    throw await this.anew(`the copy ${id} is not whole on this machine: another one begins`);
   }
 
-  async #anew(reason: string): Promise<LogReplaced> {
+  /** A copy to begin with, for the caller to throw. */
+  async anew(reason: string): Promise<LogReplaced> {
     const spool = await Spool.create(this.#options.spoolRoot, this.#options.spoolBytesMax);
     this.#options.onNotice(reason);
     return new LogReplaced(formatCopyPosition(spool.id, 0), reason);
@@ -177,7 +178,7 @@ export class Copying {
       return await this.#options.attach(from, signal);
     } catch (error) {
       if (!(error instanceof StopError) || !GONE.includes(error.code) || from === undefined) throw error;
-      throw await this.#anew(`the copy ${id} cannot go on: ${error.message}; another one begins`);
+      throw await this.anew(`the copy ${id} cannot go on: ${error.message}; another one begins`);
     }
   }
 
