@@ -138,12 +138,20 @@ function ended(outcome: BatchOutcome): FlushEnd {
   return outcome.kind === 'fenced' ? { kind: 'look again' } : { kind: 'not flushed', outcome };
 }
 
+/**
+ * Of a target with one database that is the same, and others' databases stay as they are. A FLUSHALL inside EXEC makes
+ * Pika 4.0.1 send a reply that has no end.
+ */
+function sentFor({ traits }: FencedSession, { command }: FlushIntent): FlushIntent['command'] {
+  return traits.oneDatabase ? 'FLUSHDB' : command;
+}
+
 async function flush(
   { options }: PipelineContext,
   session: FencedSession,
-  { command }: FlushIntent,
+  intent: FlushIntent,
 ): Promise<BatchOutcome> {
-  const batch = { parts: [encodeCommand([command])], count: 1, dbLast: session.db };
+  const batch = { parts: [encodeCommand([sentFor(session, intent)])], count: 1, dbLast: session.db };
   const { outcome } = await session.commit(batch, [], { timeoutMs: options.gateTimeoutMs });
   return outcome;
 }
@@ -155,7 +163,7 @@ async function restore(
   intent: FlushIntent,
 ): Promise<boolean> {
   const { control, journal } = context;
-  if (intent.command === 'FLUSHALL') {
+  if (sentFor(session, intent) === 'FLUSHALL') {
     // It goes from database to database: one that was cut short has emptied the first, where the sentinel was.
     const outcome = await flush(context, session, intent);
     if (outcome.kind !== 'committed' || outcome.errors.length > 0) return false;

@@ -287,7 +287,7 @@ export class IngestHolder {
         const sinceMs = isBehind ? ((await this.#source.timeBehind(at)) ?? null) : null;
         this.#lag = { head: head.position, entries, sinceMs };
       }
-      await this.#tally.count(this.#context.records, this.#source.tally?.());
+      await this.#tally.count(this.#context.records, this.#source);
       const mark = parseMark(markText);
       if (mark) this.#source.marked?.(mark.position);
       const { journal, now } = this.#context;

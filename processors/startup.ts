@@ -199,7 +199,8 @@ async function initialise(
     position,
     timeMs: context.now(),
   });
-  const flush = encodeCommand(['FLUSHALL']);
+  // As a gate does (flush-gate.ts).
+  const flush = encodeCommand([session.traits.oneDatabase ? 'FLUSHDB' : 'FLUSHALL']);
   const fence = async () => {
     const values = await session.fence(control.all(lanes));
     if (values.every((value) => value === null)) return;

@@ -79,7 +79,7 @@ export const verbs: Readonly<Record<Verb, VerbFacts>> = {
   },
   errors: {
     ...NO_OPERANDS,
-    summary: 'stops, divergences, unverified batches, dead letters',
+    summary: 'stops, divergences, unverified batches, dead letters, keys left out',
     required: [],
     example: 'lanegate errors --json',
   },

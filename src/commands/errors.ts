@@ -35,6 +35,7 @@ export async function errors(context: CommandContext): Promise<number> {
       .map(([place, record]) => ({ place, ...record }));
     const all = await list(redis, keys.divergences, config.values);
     const deadLetters = await list(redis, keys.deadLetters, config.values);
+    const leftOut = await list(redis, keys.leftOut, false);
     const divergences = all.newest.filter(({ record }) => record.kind !== 'unverified');
     const unverified = all.newest.filter(({ record }) => record.kind === 'unverified');
     if (config.json) {
@@ -49,7 +50,8 @@ export async function errors(context: CommandContext): Promise<number> {
           divergences: divergences.map(flat),
           unverified: unverified.map(flat),
           deadLetters: deadLetters.newest.map(flat),
-          totals: { divergences: all.total, deadLetters: deadLetters.total },
+          leftOut: leftOut.newest.map(flat),
+          totals: { divergences: all.total, deadLetters: deadLetters.total, leftOut: leftOut.total },
         })}\n`,
       );
       return 0;
@@ -60,6 +62,9 @@ export async function errors(context: CommandContext): Promise<number> {
         ...section('divergences', divergences.length, divergences.map(foundLine)),
         ...section('unverified', unverified.length, unverified.map(foundLine)),
         ...section('dead letters', deadLetters.total, deadLetters.newest.map(foundLine)),
+        ...(leftOut.total > 0
+          ? section('keys left out', leftOut.total, leftOut.newest.map(leftOutLine))
+          : []),
         ...(all.total > SHOWN_MAX
           ? [`the newest ${SHOWN_MAX} of ${formatCount(all.total)} divergences are shown\n`]
           : []),
@@ -115,14 +120,21 @@ function stopLine({ place, ...record }: StopRecord & { place: string }): string 
   return `  ${stopText(place, record).trimEnd().replace('\n', '\n  ')}\n`;
 }
 
+function leftOutLine({ record: { atMs, db, key, reason } }: Found): string {
+  return `  ${escapeControl(`${whenOf(atMs)}  ${db}, key ${key}: ${reason}`)}\n`;
+}
+
+function whenOf(atMs: unknown): string {
+  return typeof atMs === 'number' ? new Date(atMs).toISOString() : '?';
+}
+
 function foundLine({ record, commands }: Found): string {
   const { atMs, seq, through, lanes, place, position, command, key, reason, by, cause } = record;
-  const when = typeof atMs === 'number' ? new Date(atMs).toISOString() : '?';
   const range = through === undefined || through === seq ? `seq ${seq ?? '?'}` : `seq ${seq}..${through}`;
   const where = place ?? (Array.isArray(lanes) ? `lanes ${lanes.join(',')}` : '');
   const what = command ? `, ${command}${key ? ` of key ${key}` : ''}` : '';
   const who = by ? ` (by ${by}${cause ? `; it stood still for: ${cause}` : ''})` : '';
   const at = typeof position === 'string' && position !== '' ? ` (${position})` : '';
-  const head = `  ${when}  ${where} ${range}${at}${what}: ${reason}${who}`;
+  const head = `  ${whenOf(atMs)}  ${where} ${range}${at}${what}: ${reason}${who}`;
   return `${[escapeControl(head), ...(commands ?? []).map((line) => `    ${line}`)].join('\n')}\n`;
 }

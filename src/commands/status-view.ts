@@ -236,7 +236,7 @@ function footer({ counters, workers, target }: PipelineStatus): Row[] {
     `${formatCount(counters.applied)} commands applied`,
     `${formatCount(counters.gates)} gates`,
   ];
-  const unread = counters.divergences + counters.unverified + counters.deadLettered > 0;
+  const unread = counters.divergences + counters.unverified + counters.deadLettered + counters.leftOut > 0;
   return [
     labelled('counters', [...always, ...rest].join(', ')),
     ...(unread ? [labelled('', 'see: lanegate errors', 'yellow')] : []),

@@ -22,6 +22,8 @@ export class JournalKeys {
   readonly deadLetters: string;
   /** STREAM: error replies inside EXEC and replies that nobody read */
   readonly divergences: string;
+  /** STREAM: keys of the source that the target cannot hold, the newest of them */
+  readonly leftOut: string;
   /** HASH: `<queue>|<owner>` -> who paused it and since when */
   readonly pauses: string;
   /** HASH: worker id -> registration */
@@ -47,6 +49,7 @@ export class JournalKeys {
     this.skips = `${prefix}:skips`;
     this.deadLetters = `${prefix}:dead-letters`;
     this.divergences = `${prefix}:divergences`;
+    this.leftOut = `${prefix}:left-out`;
     this.pauses = `${prefix}:pauses`;
     this.workers = `${prefix}:workers`;
     this.waiting = `${prefix}:waiting`;

@@ -16,6 +16,9 @@ const stopSchema = z.object({
   atMs: z.number(),
 });
 
+/** Beyond it the oldest are forgotten, and counted all the same. */
+const LEFT_OUT_MAX = 10_000;
+
 /** Generation of a stop in front of the first one. */
 export const NO_GENERATION = 'none';
 
@@ -163,6 +166,13 @@ export class Records {
       .call('XADD', this.#keys.divergences, '*', 'record', JSON.stringify(record), 'commands', commands)
       .hincrby(this.#keys.counters, record.kind === 'unverified' ? 'unverified' : 'divergences', 1)
       .exec();
+  }
+
+  async leftOut(keys: readonly object[]): Promise<void> {
+    const batch = this.#redis.pipeline();
+    for (const record of keys)
+      batch.xadd(this.#keys.leftOut, 'MAXLEN', '~', LEFT_OUT_MAX, '*', 'record', JSON.stringify(record));
+    await batch.exec();
   }
 
   /** What the target lets a pipeline promise; for status. */

@@ -25,7 +25,7 @@ import {
 } from './pika/position.ts';
 import { checkedPosition, databasesOf, givenPosition, type ReadLog } from './pika/read-log.ts';
 import { refusedPlace } from './pika/refused-place.ts';
-import type { Repair } from './pika/repair.ts';
+import { EverythingEmptied, type Repair } from './pika/repair.ts';
 import { originsOf, Repairing } from './pika/repairing.ts';
 import { PikaServer } from './pika/server.ts';
 import { databaseNumbers } from './pika/url.ts';
@@ -33,6 +33,7 @@ import { readOne, readWindows, timeOf } from './pika/window.ts';
 import type {
   Entry,
   From,
+  LeftOutKey,
   Position,
   Source,
   SourceHead,
@@ -120,7 +121,7 @@ export class PikaSource implements Source {
       attach: (from, signal) => this.#attachAll(from, signal, false),
       ends: () => this.#server.ends(),
       onNotice,
-      onLeftOut: () => this.#repairing.leaveOut(),
+      onLeftOut: (db, key, why) => this.#repairing.leaveOut(db, key, why),
       now,
     });
   }
@@ -180,6 +181,7 @@ export class PikaSource implements Source {
       }
     } catch (error) {
       if (signal.aborted) return;
+      if (error instanceof EverythingEmptied) throw await this.#copying.anew(error.message);
       throw error;
     } finally {
       if (this.#link?.link === link) this.#link = undefined;
@@ -256,6 +258,10 @@ export class PikaSource implements Source {
 
   tally(): SourceTally {
     return this.#repairing.tally;
+  }
+
+  takeLeftOut(): readonly LeftOutKey[] {
+    return this.#repairing.takeLeftOut();
   }
 
   progress(): SourceProgress | undefined {

@@ -87,6 +87,16 @@ export interface SourceTally {
   readonly leftOut: number;
 }
 
+/** A key that the target cannot hold. */
+export interface LeftOutKey {
+  /** Of the source. */
+  readonly db: string;
+  /** As people read it. */
+  readonly key: string;
+  readonly reason: string;
+  readonly atMs: number;
+}
+
 /** Where `--from` points at the pipeline's first start. */
 export type From = 'beginning' | 'now' | Position;
 
@@ -159,5 +169,8 @@ export interface Source {
   progress?(): SourceProgress | undefined;
   /** Only of sources that do more than their log says. */
   tally?(): SourceTally;
+
+  /** Keys that were left out since the last call; of very many, some. */
+  takeLeftOut?(): readonly LeftOutKey[];
   close(): Promise<void>;
 }

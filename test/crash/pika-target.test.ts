@@ -124,7 +124,7 @@ test(
     ]);
     const zombie = pipeline.worker({ failpoint: 'mark-fenced=stop' });
     await until('a mark is about to be written', () => zombie.reached.length > 0);
-    await feed([['SET', 'c', '1'], ['FLUSHDB'], ['INCR', 'n'], ['SET', 'd', '1']]);
+    await feed([['SET', 'c', '1'], ['FLUSHALL'], ['INCR', 'n'], ['SET', 'd', '1']]);
     // Nobody else moves the mark meanwhile, which would break that fence as well.
     const watchdog = '{lanegate-test}:claim:watchdog';
     await pipeline.queue.client().set(watchdog, 'test', 'PX', 60_000);

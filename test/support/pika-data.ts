@@ -21,7 +21,7 @@ const WRITES = new Set(
   (
     'SET SETEX PSETEX SETNX GETSET APPEND SETRANGE INCR INCRBY INCRBYFLOAT DECR DECRBY DEL UNLINK EXPIRE PEXPIRE EXPIREAT ' +
     'PEXPIREAT PERSIST HSET HMSET HDEL HINCRBY HINCRBYFLOAT LPUSH RPUSH LPOP RPOP LSET LTRIM LREM SADD SREM SPOP ZADD ' +
-    'ZINCRBY ZREM XADD XDEL XTRIM SETBIT PFADD PFMERGE RENAME FLUSHDB'
+    'ZINCRBY ZREM XADD XDEL XTRIM SETBIT PFADD PFMERGE RENAME FLUSHDB FLUSHALL'
   ).split(' '),
 );
 
@@ -53,7 +53,7 @@ export class PikaData {
   async run(args: readonly Buffer[], db: number): Promise<unknown> {
     const name = nameOf(args);
     if (!WRITES.has(name)) return await this.#execute(args, db);
-    if (name === 'FLUSHDB') return await this.#flush(args, db);
+    if (name === 'FLUSHDB' || name === 'FLUSHALL') return await this.#flush(args, db);
     return await this.#locked([args], db, () => this.#write(args, db));
   }
 
@@ -91,20 +91,26 @@ export class PikaData {
     return reply;
   }
 
-  /** Its lock is the whole database's, and ends before it is logged. */
+  /**
+   * Its lock is the whole database's, and ends before it is logged. FLUSHALL as in 4.0.0: of all databases, logged in the
+   * one where it was called.
+   */
   async #flush(args: readonly Buffer[], db: number): Promise<unknown> {
-    const name = this.#options.databases[db] as string;
-    while (this.#flushing.has(name)) await this.#flushing.get(name);
+    const { databases } = this.#options;
+    const own = databases[db] as string;
+    const names = nameOf(args) === 'FLUSHALL' ? databases : [own];
+    const held = (of: ReadonlyMap<string, unknown>) => names.some((name) => of.has(name));
+    while (held(this.#flushing)) await Promise.all(names.map((name) => this.#flushing.get(name)));
+    const writes = () => names.flatMap((name) => [...(this.#writing.get(name) ?? [])]);
     const work = (async () => {
-      while ((this.#writing.get(name)?.size ?? 0) > 0)
-        await Promise.all([...(this.#writing.get(name) ?? [])]);
+      while (writes().length > 0) await Promise.all(writes());
       return await this.#execute(args, db);
     })();
     const lock = work.then(() => {});
-    this.#flushing.set(name, lock);
-    const reply = await work.finally(() => this.#flushing.delete(name));
+    for (const name of names) this.#flushing.set(name, lock);
+    const reply = await work.finally(() => names.forEach((name) => void this.#flushing.delete(name)));
     await this.#options.beforeFlushLog();
-    this.#options.log(['flushdb'], name);
+    this.#options.log([nameOf(args).toLowerCase()], own);
     return reply;
   }
 

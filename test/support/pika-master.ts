@@ -39,6 +39,7 @@ export class PikaMaster implements AsyncDisposable {
   #port: number | undefined;
   readonly #data: PikaData | undefined;
   #session = 0;
+  #runId = '';
   #timer: NodeJS.Timeout | undefined;
 
   private constructor(options: PikaMasterOptions, logs: Map<string, PikaLog>) {
@@ -148,6 +149,7 @@ export class PikaMaster implements AsyncDisposable {
   }
 
   async #listen(port?: number): Promise<void> {
+    this.#runId = randomBytes(20).toString('hex');
     this.#ports = await PikaPorts.open(
       {
         client: (socket) => {
@@ -187,7 +189,7 @@ export class PikaMaster implements AsyncDisposable {
   }
 
   #info(): string {
-    return infoOf(this.replicationId, this.logs, this.#slaves);
+    return infoOf({ runId: this.#runId, replicationId: this.replicationId }, this.logs, this.#slaves);
   }
 
   #welcome(socket: Socket): void {
@@ -231,8 +233,8 @@ export class PikaMaster implements AsyncDisposable {
     }
     this.#nodes.set(name, socket);
     const dbsInfo = [...this.logs.keys()].map((dbName) => ({ dbName, slotNum: 1, dbInstanceNum: 3 }));
-    const runId = this.replicationId.slice(0, 40);
-    const metaSync = { classicMode: true, dbsInfo, runId, replicationId: this.replicationId };
+    const { replicationId } = this;
+    const metaSync = { classicMode: true, dbsInfo, runId: this.#runId, replicationId };
     this.#send(socket, { type: 1, code: 1, metaSync });
   }
 

@@ -247,7 +247,9 @@ class Client {
       this.#db = Number(String(selected.args[1]));
       await this.#ask([words('SELECT', String(this.#db))]);
     }
-    this.#say(withoutExtra(replies.at(-1) as Buffer, queued));
+    // As it is: a reply that has no end.
+    const isCut = queued.some(({ name }) => name === 'flushall');
+    this.#say(isCut ? '*1\r\n' : withoutExtra(replies.at(-1) as Buffer, queued));
   }
 
   async #info(): Promise<Buffer> {

@@ -110,10 +110,18 @@ export interface PikaLoad {
   stop(): Promise<void>;
 }
 
-/** Clients that write until they are stopped. */
+/** Clients that write until they are stopped. `renames`: no Pika knows RENAME, but a later one may. */
 export function pikaLoad(
   scene: PikaScene,
-  { db = 0, keys = 40, flushes = true, clients = 6, pauseMs = 4, also = [] as readonly string[][] } = {},
+  {
+    db = 0,
+    keys = 40,
+    flushes = true,
+    clients = 6,
+    pauseMs = 4,
+    renames = true,
+    also = [] as readonly string[][],
+  } = {},
 ): PikaLoad {
   let isOver = false;
   let count = 0;
@@ -130,7 +138,7 @@ export function pikaLoad(
       ['ZINCRBY', `zset:${i}`, '2', 'a'],
       ['LPOP', `list:${i}`],
       ['DEL', `list:${pick(keys)}`],
-      ['RENAME', `text:${i}`, `text:${pick(keys)}`],
+      ...(renames ? [['RENAME', `text:${i}`, `text:${pick(keys)}`]] : []),
       ['XADD', `stream:${i}`, '*', 'n', String(count)],
       ['PSETEX', `brief:${i}`, '700000', String(count)],
       ...also,

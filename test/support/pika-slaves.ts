@@ -17,7 +17,7 @@ export interface Slave {
 }
 
 export function infoOf(
-  replicationId: string,
+  { runId, replicationId }: { readonly runId: string; readonly replicationId: string },
   logs: ReadonlyMap<string, PikaLog>,
   attached: readonly Slave[],
 ): string {
@@ -28,7 +28,7 @@ export function infoOf(
     const [ip, port] = node.split(':');
     return `slave${i}:ip=${ip},port=${port},conn_fd=${40 + i},lag=(db0:0)`;
   });
-  const server = ['# Server', 'pika_version:4.0.0', `run_id:${replicationId.slice(0, 40)}`];
+  const server = ['# Server', 'pika_version:4.0.0', `run_id:${runId}`];
   const replication = ['# Replication(MASTER)', 'role:master', `ReplicationID:${replicationId}`];
   const lines = [...server, '', ...replication, `connected_slaves:${slaves.length}`, ...slaves, ...ends, ''];
   return lines.join('\r\n');

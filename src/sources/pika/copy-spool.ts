@@ -21,7 +21,9 @@ import type { Spool } from '../redis-link/spool.ts';
 import { type CopyDelta, CopyState } from './copy-state.ts';
 
 const FRAME_BYTES = 12;
-const SEGMENT_BYTES = 64 * 1024 * 1024;
+const SEGMENT_BYTES_MAX = 64 * 1024 * 1024;
+/** Files that a spool holds at least, for only whole ones can go. */
+const SEGMENTS_MIN = 8;
 const NAME = /^(\d{6})\.copy$/;
 
 /** What a record says of its commands. */
@@ -75,6 +77,8 @@ export class CopySpool {
   #start = 0;
   #headerBytes = 0;
   #end = 0;
+  /** Behind the last record with commands: nothing is acknowledged beyond it. */
+  #tellsTo = 0;
   #isFull = false;
   #isStopped = false;
 
@@ -143,10 +147,12 @@ export class CopySpool {
     const buffers: Buffer[] = [];
     const stored: StoredRecord[] = [];
     let at = this.#end;
+    let tellsTo = this.#tellsTo;
     for (const { resp, ...facts } of records) {
       const frame = frameOf(facts, resp);
       buffers.push(...frame);
       const end = at + bytesOf(frame);
+      if (tells({ resp, ...facts })) tellsTo = end;
       stored.push({ ...facts, resp, start: at, end, last: facts.deltas.some(({ kind }) => kind === 'end') });
       at = end;
     }
@@ -154,9 +160,9 @@ export class CopySpool {
     await writeAll(this.#handle, buffers, this.#headerBytes + this.#end - this.#start);
     await this.#handle.datasync();
     this.#spool.account(at - this.#end);
-    this.#end = at;
+    [this.#end, this.#tellsTo] = [at, tellsTo];
     await this.#checkOwn();
-    if (this.#end - this.#start >= SEGMENT_BYTES) await this.#rotate();
+    if (this.#end - this.#start >= this.#segmentBytes) await this.#rotate();
     return stored;
   }
 
@@ -186,6 +192,7 @@ export class CopySpool {
       for await (const { record, end: behind } of recordsOf(this.#spool, whole, header.start)) {
         for (const delta of record.deltas) this.state.apply(delta);
         end = behind;
+        if (tells(record)) this.#tellsTo = end;
       }
       const present = header.parts.filter((part) => numbers.includes(part.number));
       this.#parts = [...present, { number, start: header.start, end, headerBytes }];
@@ -218,10 +225,10 @@ export class CopySpool {
     await before.close();
   }
 
-  /** Only whole files can go, and one whose last records say nothing only behind the next: what two need is taken in any case. */
+  /** As long as something will go: only whole files can, and one whose last records say nothing only behind others that do. */
   async #waitForRoom(bytes: number): Promise<void> {
     try {
-      while (!this.#isStopped && this.#parts.length > 1 && !this.#spool.hasRoom(bytes)) {
+      while (!this.#isStopped && this.#isOwed && !this.#spool.hasRoom(bytes)) {
         this.#isFull = true;
         await this.#spool.freed.wait();
       }
@@ -231,10 +238,25 @@ export class CopySpool {
     if (this.#isStopped) throw new AbortedError();
   }
 
+  /** The oldest file can still be acknowledged. */
+  get #isOwed(): boolean {
+    const [oldest] = this.#parts;
+    return oldest !== undefined && oldest.end <= this.#tellsTo;
+  }
+
+  get #segmentBytes(): number {
+    return Math.min(SEGMENT_BYTES_MAX, this.#spool.bytesMax / SEGMENTS_MIN);
+  }
+
   async #checkOwn(): Promise<void> {
     const newest = (await numbersIn(this.#spool)).at(-1);
     if (newest !== this.#number) throw new Error('another process goes on with this copy');
   }
+}
+
+/** It becomes an entry, whose position the low-water mark can reach. */
+export function tells({ resp, malformed }: Pick<CopyRecord, 'resp' | 'malformed'>): boolean {
+  return resp.length > 0 || malformed !== undefined;
 }
 
 async function numbersIn(spool: Spool): Promise<number[]> {

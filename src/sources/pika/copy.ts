@@ -23,7 +23,7 @@
 // What a log does not tell (an APPEND logged as an empty value) makes its key stale. So nothing of it is to be repaired later (repair.ts).
 
 import { encodeCommand } from '../../binlog/resp.ts';
-import type { CopyRecord, CopySpool, StoredRecord } from './copy-spool.ts';
+import { type CopyRecord, type CopySpool, type StoredRecord, tells } from './copy-spool.ts';
 import type { CopiedDatabase, CopyDelta } from './copy-state.ts';
 import { effectOf, type ItemEffect } from './item-effect.ts';
 import type { KeyReader, ReadKey } from './key-reader.ts';
@@ -47,8 +47,8 @@ export interface CopyOptions {
   readonly numbers: ReadonlyMap<string, number>;
   readonly reader: (db: string) => KeyReader;
   readonly ends: () => Promise<Places>;
-  readonly onNotice: (text: string) => void;
-  readonly onLeftOut: () => void;
+  /** A key that the target cannot hold. */
+  readonly onLeftOut: (db: string, key: Buffer, why: string) => void;
   readonly now: () => number;
 }
 
@@ -194,10 +194,9 @@ export class Copy {
     const { link, spool } = this.#options;
     const one = spool.state.of(db);
     for (;;) {
-      if (end !== undefined) {
-        if (comparePlaces(one.at, end) >= 0) return;
-        await link.until(() => link.peek(db) !== undefined);
-      }
+      if (end !== undefined && comparePlaces(one.at, end) >= 0) return;
+      // Nor is a scan of hours gone on with beside a link that has ended: while none is attached, the master may purge.
+      await link.until(() => end === undefined || link.peek(db) !== undefined);
       let bytes = 0;
       const items = link.shiftWhile(db, (item) => {
         const fits = bytes < FOLLOW_BYTES && (end === undefined || comparePlaces(item.end, end) <= 0);
@@ -306,12 +305,7 @@ export class Copy {
     };
     for (const value of read) {
       if (value.kind !== 'whole') continue;
-      if (value.lost !== undefined) {
-        this.#options.onLeftOut();
-        this.#options.onNotice(
-          `${db}: the key ${JSON.stringify(value.key.toString())} is left out: ${value.lost}`,
-        );
-      }
+      if (value.lost !== undefined) this.#options.onLeftOut(db, value.key, value.lost);
       parts.push(...value.commands);
       keys++;
       if (sizeOf(parts) >= RECORD_BYTES) close([]);
@@ -330,7 +324,7 @@ export class Copy {
   /** Those that have commands. */
   async #append(records: readonly CopyRecord[]): Promise<readonly StoredRecord[]> {
     const stored = await this.#options.spool.append(records);
-    return stored.filter(({ resp, malformed }) => resp.length > 0 || malformed !== undefined);
+    return stored.filter(tells);
   }
 
   #numberOf(db: string): number {

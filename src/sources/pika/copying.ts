@@ -7,9 +7,9 @@ import type { Endpoint } from '../../runtime/endpoint.ts';
 import { StopError } from '../../runtime/errors.ts';
 import { Spool } from '../redis-link/spool.ts';
 import { type Entry, LogReplaced, type Position, type SourceProgress } from '../source.ts';
-import { Copy } from './copy.ts';
+import { Copy, type CopyOptions } from './copy.ts';
 import { type CopyPlace, formatCopyPosition } from './copy-position.ts';
-import { CopySpool, type StoredRecord } from './copy-spool.ts';
+import { CopySpool, type StoredRecord, tells } from './copy-spool.ts';
 import { KeyReader } from './key-reader.ts';
 import type { PikaLink } from './link.ts';
 import { formatPikaPosition, type PikaPosition, type Places, positionAt } from './position.ts';
@@ -22,8 +22,7 @@ export interface CopyingOptions {
   readonly attach: (from: PikaPosition | undefined, signal: AbortSignal) => Promise<Attached>;
   readonly ends: () => Promise<Places>;
   readonly onNotice: (text: string) => void;
-  /** A key that the target cannot hold; `onNotice` was told which. */
-  readonly onLeftOut: () => void;
+  readonly onLeftOut: CopyOptions['onLeftOut'];
   readonly now: () => number;
 }
 
@@ -69,7 +68,7 @@ export class Copying {
     try {
       for await (const record of copy.read(place.offset)) {
         if (signal.aborted) return;
-        if (record.resp.length > 0 || record.malformed !== undefined) yield made([record]);
+        if (tells(record)) yield made([record]);
       }
       if (copy.state.ended) return;
       for await (const records of this.#goOn(copy, signal)) {
@@ -124,7 +123,7 @@ export class Copying {
     const { spoolRoot, spoolBytesMax } = this.#options;
     const spool = id === undefined ? undefined : await Spool.find(spoolRoot, id, spoolBytesMax);
     if (spool === undefined) {
-      throw await this.#anew(
+      throw await this.anew(
         id === undefined
           ? 'a copy of the data begins'
           : `the copy ${id} is not on this machine: another one begins`,
@@ -137,17 +136,18 @@ export class Copying {
       return copy;
     }
     await copy.close();
-    throw await this.#anew(`the copy ${id} is not whole on this machine: another one begins`);
+    throw await this.anew(`the copy ${id} is not whole on this machine: another one begins`);
   }
 
-  async #anew(reason: string): Promise<LogReplaced> {
+  /** A copy to begin with, for the caller to throw. */
+  async anew(reason: string): Promise<LogReplaced> {
     const spool = await Spool.create(this.#options.spoolRoot, this.#options.spoolBytesMax);
     this.#options.onNotice(reason);
     return new LogReplaced(formatCopyPosition(spool.id, 0), reason);
   }
 
   async *#goOn(spool: CopySpool, signal: AbortSignal): AsyncGenerator<readonly StoredRecord[], void> {
-    const { endpoint, ends, onNotice, onLeftOut, now } = this.#options;
+    const { endpoint, ends, onLeftOut, now } = this.#options;
     const { state } = spool;
     const { link, start, numbers } = await this.#attach(spool, signal);
     const readers = new Map([...start.places.keys()].map((db) => [db, new KeyReader(endpoint, db)]));
@@ -163,7 +163,7 @@ export class Copying {
         yield await spool.append([first]);
       }
       const reader = (db: string) => readers.get(db) as KeyReader;
-      yield* new Copy({ spool, link, numbers, reader, ends, onNotice, onLeftOut, now }).run();
+      yield* new Copy({ spool, link, numbers, reader, ends, onLeftOut, now }).run();
     } finally {
       signal.removeEventListener('abort', stop);
       stop();
@@ -178,7 +178,7 @@ export class Copying {
       return await this.#options.attach(from, signal);
     } catch (error) {
       if (!(error instanceof StopError) || !GONE.includes(error.code) || from === undefined) throw error;
-      throw await this.#anew(`the copy ${id} cannot go on: ${error.message}; another one begins`);
+      throw await this.anew(`the copy ${id} cannot go on: ${error.message}; another one begins`);
     }
   }
 

@@ -44,7 +44,8 @@ export const DATABASES_MAX = 8;
 export const DATABASE_NAME = /^[\w-]{1,16}$/;
 const PATTERN =
   /^(?:([\w-]{0,64})\/)?([^;/!+@]{1,480})(?:;([^;/!+@~]{1,400}))?(?:\+(\d{1,9}))?(?:@(\d{1,9}))?(!)?$/;
-const PLACE = /^([\w-]{1,16}):(\d{1,10}):(\d{1,16})(?:~([0-9a-z.]{1,22})(?:\*([0-9a-z.]{1,22}))?)?$/;
+/** `db0=3:81920` is how the files' positions are printed. */
+const PLACE = /^([\w-]{1,16})[:=](\d{1,10}):(\d{1,16})(?:~([0-9a-z.]{1,22})(?:\*([0-9a-z.]{1,22}))?)?$/;
 const RADIX = 36;
 
 const NO_PLACES: Places = new Map();
@@ -109,7 +110,7 @@ export function formatPikaPosition({
   const ends = window === undefined ? '' : `;${formatPlaces(window)}`;
   const taken = reserved === 0 ? '' : `+${reserved}`;
   const inside = `${taken}${steps === 0 ? '' : `@${steps}`}`;
-  return `${log}/${all.join(',')}${ends}${inside}${announced ? '!' : ''}`;
+  return `${log === '' ? '' : `${log}/`}${all.join(',')}${ends}${inside}${announced ? '!' : ''}`;
 }
 
 export function formatPlaces(places: Places): string {

@@ -32,8 +32,10 @@
 //    anew under numbers that nobody has used, whole, so what was applied does not matter.
 // 4. All of it goes through the journal, so of a process that was thought dead nothing arrives. Nothing is kept on disk.
 //
-// Not covered: writes further before their FLUSHDB than recent.ts looks; and the keys of other databases when a master
-// before 4.0.1 logs one FLUSHALL for all. An announcement with a number that is applied already (the target went back in
+// 3.5.4 and 4.0.0 log one FLUSHALL for all, in one database, and nothing says what it came behind in the others: with several
+// databases the data is copied anew (`EverythingEmptied`), which is what was written since.
+//
+// Not covered: writes further before their FLUSHDB than recent.ts looks. An announcement with a number that is applied already (the target went back in
 // time while the journal was lost, or --repair was switched just then) stops ingest (`beginsOrder`).
 
 import { failpoint } from '../../runtime/failpoints.ts';
@@ -64,6 +66,15 @@ export interface RepairOptions {
 
 const BATCH_KEYS = 128;
 
+/** The log of one database empties all of them, at a place that the logs of the others do not tell. */
+export class EverythingEmptied extends Error {
+  override readonly name = 'EverythingEmptied';
+
+  constructor(db: string) {
+    super(`FLUSHALL in the log of ${db}, and in no other: a copy of what was written since begins`);
+  }
+}
+
 export interface RepairedLog {
   readonly link: ItemStream;
   readonly maker: EntryMaker;
@@ -76,16 +87,15 @@ export interface RepairedLog {
 export class Repair {
   readonly #options: RepairOptions;
   readonly #databases: ReadonlyMap<string, RepairedDatabase>;
+  #isRecalling = false;
 
   constructor(options: RepairOptions) {
     const { start, reader, ends, batchKeys = BATCH_KEYS } = options;
     this.#options = options;
-    const onEverything = () => {
-      for (const db of this.#databases.values()) db.forget();
-    };
     this.#databases = new Map(
       [...start.since].map(([name, since]) => {
         const through = start.through.get(name);
+        const onEverything = () => this.#emptied(name);
         const more = { ends, batchKeys, onEverything };
         return [name, new RepairedDatabase({ name, reader: reader(name), since, through, ...more })];
       }),
@@ -106,6 +116,7 @@ export class Repair {
   /** Reads again what is to be known of the log in front of the start. `told`: the master may send on. */
   async recall(link: ItemStream, told: () => void): Promise<void> {
     const { start } = this.#options;
+    this.#isRecalling = true;
     for (const [name, db] of this.#databases) {
       const place = start.places.get(name) as Place;
       for (let at = start.since.get(name) as Place; comparePlaces(at, place) < 0; ) {
@@ -117,6 +128,12 @@ export class Repair {
         told();
       }
     }
+    this.#isRecalling = false;
+  }
+
+  /** What was recalled is in front of the start, and was seen to. */
+  #emptied(db: string): void {
+    if (!this.#isRecalling && this.#databases.size > 1) throw new EverythingEmptied(db);
   }
 
   /** What is due where `at` stands. Returns where the log goes on. */

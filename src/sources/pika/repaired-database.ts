@@ -44,7 +44,7 @@ export interface RepairedDatabaseOptions {
   readonly through: Place | undefined;
   /** Read in one moment. */
   readonly batchKeys: number;
-  /** All databases are emptied. */
+  /** All databases are emptied; may throw. */
   readonly onEverything: () => void;
 }
 
@@ -107,11 +107,6 @@ export class RepairedDatabase {
     else this.#take(item);
   }
 
-  /** A FLUSHALL in the log of another database: it may have come behind what was read. */
-  forget(): void {
-    this.#values.clear();
-  }
-
   /**
    * At `at`, where the bracket ends: what is to be written there. Opens the next bracket for keys that are still stale.
    * `isIdle`: no item has come behind it.
@@ -147,9 +142,9 @@ export class RepairedDatabase {
 
   #judge(item: ReceivedItem, read: ReadItem): boolean {
     if (read.empties !== undefined) {
-      this.#stale.emptied(this.#recent.keysBefore(read.timeS));
       if (read.empties === 'everything') this.#options.onEverything();
-      else this.#outdate(item.end);
+      this.#stale.emptied(this.#recent.keysBefore(read.timeS));
+      this.#outdate(item.end);
       this.#open(item.end);
       return true;
     }

@@ -1,11 +1,15 @@
 // Whether the log of a master is repaired as it is read, and how much was.
 
+import { formatKey } from '../../binlog/quoting.ts';
 import type { Endpoint } from '../../runtime/endpoint.ts';
 import { StopError } from '../../runtime/errors.ts';
-import type { SourceTally } from '../source.ts';
+import type { LeftOutKey, SourceTally } from '../source.ts';
 import { KeyReader } from './key-reader.ts';
 import { comparePlaces, type PikaPosition, type Places } from './position.ts';
 import { Repair } from './repair.ts';
+
+/** Between two looks; the others are counted. */
+const NAMED_MAX = 1_000;
 
 export interface RepairingOptions {
   readonly endpoint: Endpoint;
@@ -19,6 +23,7 @@ export interface RepairingOptions {
 export class Repairing {
   readonly #options: RepairingOptions;
   #tally = { repaired: 0, leftOut: 0 };
+  readonly #leftOut: LeftOutKey[] = [];
   #noticed = '';
 
   constructor(options: RepairingOptions) {
@@ -29,9 +34,16 @@ export class Repairing {
     return this.#tally;
   }
 
-  /** A key of a copy is left out. */
-  leaveOut(): void {
+  leaveOut(db: string, bytes: Buffer, reason: string): void {
+    const { onNotice, now } = this.#options;
+    const key = formatKey(bytes);
     this.#tally.leftOut++;
+    if (this.#leftOut.length < NAMED_MAX) this.#leftOut.push({ db, key, reason, atMs: now() });
+    onNotice(`${db}: the key ${key} is left out: ${reason}`);
+  }
+
+  takeLeftOut(): readonly LeftOutKey[] {
+    return this.#leftOut.splice(0);
   }
 
   /**
@@ -70,15 +82,14 @@ export class Repairing {
 
   /** For a log whose `since` the master has accepted. */
   repairOf(start: PikaPosition, readers: ReadonlyMap<string, KeyReader>): Repair {
-    const { onNotice, ends, now } = this.#options;
+    const { ends, now } = this.#options;
     return new Repair({
       start,
       reader: (db) => readers.get(db) as KeyReader,
       ends,
       onRepaired: (db, { repaired, lost }) => {
         this.#tally.repaired += repaired;
-        this.#tally.leftOut += lost.length;
-        for (const [key, why] of lost) onNotice(`${db}: the key ${JSON.stringify(key)} is left out: ${why}`);
+        for (const [key, why] of lost) this.leaveOut(db, Buffer.from(key, 'latin1'), why);
       },
       now,
     });

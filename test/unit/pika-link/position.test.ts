@@ -14,7 +14,7 @@ const LOG = 'a'.repeat(50);
 describe("positions in Pika's binlog", () => {
   test.each([
     `${LOG}/db0:3:81920`,
-    '/db0:0:0',
+    'db0:0:0',
     `${LOG}/db0:3:81920,db1:0:7`,
     `${LOG}/db0:3:81920,db1:0:7;db0:4:1,db1:0:9`,
     `${LOG}/db0:3:81920,db1:0:7;db0:4:1,db1:0:9!`,
@@ -26,7 +26,9 @@ describe("positions in Pika's binlog", () => {
   });
 
   test('without a replication id, and with databases in any order, it can be typed', () => {
-    expect(formatPikaPosition(parsePikaPosition('db1:0:7,db0:3:9'))).toBe('/db0:3:9,db1:0:7');
+    expect(formatPikaPosition(parsePikaPosition('db1:0:7,db0:3:9'))).toBe('db0:3:9,db1:0:7');
+    // As the files' positions are printed (lanegate pika-binlog).
+    expect(formatPikaPosition(parsePikaPosition('db0=3:9'))).toBe('db0:3:9');
   });
 
   test('the largest one fits into 512 bytes', () => {

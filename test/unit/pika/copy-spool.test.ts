@@ -5,6 +5,7 @@ import { afterEach, beforeEach, expect, test } from 'vitest';
 import { type CopyRecord, CopySpool } from '../../../src/sources/pika/copy-spool.ts';
 import type { CopyDelta } from '../../../src/sources/pika/copy-state.ts';
 import { Spool } from '../../../src/sources/redis-link/spool.ts';
+import { until } from '../../support/faults.ts';
 
 const MANY = 1024 ** 3;
 let root = '';
@@ -97,4 +98,27 @@ test('files that are full and acknowledged go, and the rest is read on', async (
   expect(await textsOf(second, ends[2])).toEqual(['end']);
   expect(second.state.log).toBe('x');
   await second.close();
+});
+
+test('a full spool waits for what will be acknowledged, and for nothing else', async () => {
+  const full = await Spool.create(root, 64 * 1024);
+  const copy = await CopySpool.open(full);
+  copy.state.apply(BEGIN);
+  const text = 'x'.repeat(8 * 1024);
+  const silent = () => ({ ...record('', { kind: 'stale', db: 'db0', keys: [text] }), keys: 0 });
+  // A database whose log is read while its scan is under way says nothing for long.
+  for (let i = 0; i < 20; i++) await copy.append([silent()]);
+  expect(copy.isFull).toBe(false);
+  const [told] = await copy.append([record(text)]);
+  let isIn = false;
+  const more = copy.append([record(text)]).then(() => {
+    isIn = true;
+  });
+  await until('it is full', () => copy.isFull);
+  expect(isIn).toBe(false);
+  await copy.release(told?.end as number);
+  await more;
+  expect(copy.isFull).toBe(false);
+  expect(full.bytes).toBeLessThan(64 * 1024);
+  await copy.close();
 });
