@@ -3,6 +3,7 @@ import { join } from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
 import { expect, test } from 'vitest';
 import type { PipelineStatus } from '../../src/status.ts';
+import { everyCase } from '../support/cases.ts';
 import { lanegate } from '../support/cli.ts';
 import { compareServers } from '../support/compare.ts';
 import { until } from '../support/faults.ts';
@@ -50,44 +51,48 @@ test('the master restarts in the middle of a copy, which goes on; then its log i
   expect(master.complaints).toEqual([]);
 }, 120_000);
 
-test('a copy rests while its spool is full, says so, and goes on when there is room', async () => {
-  await using scene = await Scene.start({}, { args: ['--spool-max', String(SPOOL_BYTES_MAX)] });
-  const { pipeline, data } = scene;
-  const batch = data.client().pipeline();
-  for (let i = 0; i < 3_000; i++) batch.set(`large:${i}`, `${i} ${'x'.repeat(4_000)}`);
-  await batch.exec();
-  await scene.populate(1_000);
-  const traffic = load(scene, { flushes: false, renames: false, clients: 2 });
-  pipeline.worker();
-  await scene.copies();
-  const cli = async (...args: string[]) => {
-    const { code, stdout, stderr } = await lanegate([...args, ...pipeline.urls.filter(isNotOfSource)]);
-    expect(code, stderr).toBe(0);
-    return stdout;
-  };
-  await cli('lane', 'pause', '0');
-  const phase = async () =>
-    (JSON.parse(await cli('status', '--json')) as PipelineStatus).source.snapshot?.phase;
-  await until('it is full', async () => (await phase()) === 'full').catch((cause) => {
-    throw new Error(pipeline.logs(), { cause });
-  });
-  const held = await bytesUnder(join(pipeline.dir, 'machine', 'spool'));
-  expect(held).toBeLessThanOrEqual(1.5 * SPOOL_BYTES_MAX);
-  const at = traffic.count();
-  await until('the load goes on', () => traffic.count() > at + 100);
-  expect(await phase()).toBe('full');
-  expect(await cli('status')).toContain('--spool-max');
-  await pipeline.workers.at(-1)?.kill();
-  pipeline.worker();
-  await cli('lane', 'resume', '0');
-  await until('it is copied', () => scene.isCopied(), 60_000).catch((cause) => {
-    throw new Error(pipeline.logs(), { cause });
-  });
-  await traffic.stop();
-  await scene.caughtUp();
-  expect(await scene.generation()).toBe(2);
-  expect(await compareServers(data.url, pipeline.target.url)).toEqual([]);
-}, 120_000);
+everyCase(
+  'a copy rests while its spool is full, says so, and goes on when there is room',
+  async () => {
+    await using scene = await Scene.start({}, { args: ['--spool-max', String(SPOOL_BYTES_MAX)] });
+    const { pipeline, data } = scene;
+    const batch = data.client().pipeline();
+    for (let i = 0; i < 3_000; i++) batch.set(`large:${i}`, `${i} ${'x'.repeat(4_000)}`);
+    await batch.exec();
+    await scene.populate(1_000);
+    const traffic = load(scene, { flushes: false, renames: false, clients: 2 });
+    pipeline.worker();
+    await scene.copies();
+    const cli = async (...args: string[]) => {
+      const { code, stdout, stderr } = await lanegate([...args, ...pipeline.urls.filter(isNotOfSource)]);
+      expect(code, stderr).toBe(0);
+      return stdout;
+    };
+    await cli('lane', 'pause', '0');
+    const phase = async () =>
+      (JSON.parse(await cli('status', '--json')) as PipelineStatus).source.snapshot?.phase;
+    await until('it is full', async () => (await phase()) === 'full').catch((cause) => {
+      throw new Error(pipeline.logs(), { cause });
+    });
+    const held = await bytesUnder(join(pipeline.dir, 'machine', 'spool'));
+    expect(held).toBeLessThanOrEqual(1.5 * SPOOL_BYTES_MAX);
+    const at = traffic.count();
+    await until('the load goes on', () => traffic.count() > at + 100);
+    expect(await phase()).toBe('full');
+    expect(await cli('status')).toContain('--spool-max');
+    await pipeline.workers.at(-1)?.kill();
+    pipeline.worker();
+    await cli('lane', 'resume', '0');
+    await until('it is copied', () => scene.isCopied(), 60_000).catch((cause) => {
+      throw new Error(pipeline.logs(), { cause });
+    });
+    await traffic.stop();
+    await scene.caughtUp();
+    expect(await scene.generation()).toBe(2);
+    expect(await compareServers(data.url, pipeline.target.url)).toEqual([]);
+  },
+  120_000,
+);
 
 test('one FLUSHALL for all databases, in the log of one: what the others hold is copied anew', async () => {
   const databases = ['db0', 'db1'];
