@@ -32,7 +32,8 @@ import {
 } from './gate-stop.ts';
 import { judge, leaveOut, nameOf, reasonOf, recordErrors } from './poison.ts';
 
-export type GateEnd = 'executed' | 'already executed' | 'waiting' | 'claimed' | 'stopped' | 'void';
+/** `failed`: it has executed, and its lanes are stopped behind it. */
+export type GateEnd = 'executed' | 'failed' | 'already executed' | 'waiting' | 'claimed' | 'stopped' | 'void';
 
 /**
  * Advisory: how long others leave a gate alone. While its EXEC runs the target answers nobody, so that a helper who comes
@@ -201,8 +202,7 @@ export class GateRunner {
     if (plan.kind === 'closed') {
       if (attempt.flushed) {
         await session.abandon();
-        await this.#closed(attempt, session, attempt.flushed, ALL_WELL, except);
-        return 'executed';
+        return await this.#closed(attempt, session, attempt.flushed, ALL_WELL, except);
       }
       if (attempt.fenced) await this.#context.records.count('fenced');
       return 'already executed';
@@ -226,8 +226,7 @@ export class GateRunner {
       return { retryAfter: 'now' };
     }
     if (outcome.kind === 'aborted') return await this.#aborted(attempt, session, outcome, plan.batch);
-    await this.#closed(attempt, session, plan.batch, outcome, except);
-    return 'executed';
+    return await this.#closed(attempt, session, plan.batch, outcome, except);
   }
 
   async #pause(attempt: Attempt): Promise<void> {
@@ -258,8 +257,7 @@ export class GateRunner {
     if (gate.sent) attempt.flushed = batch;
     if (end.kind === 'look again') return { retryAfter: 'now' };
     if (end.kind === 'flushed') {
-      await this.#closed(attempt, session, batch, ALL_WELL, except);
-      return 'executed';
+      return await this.#closed(attempt, session, batch, ALL_WELL, except);
     }
     if (end.outcome.kind === 'aborted') return await this.#refused(judge(end.outcome).error);
     await waits.begin(
@@ -289,18 +287,20 @@ export class GateRunner {
     batch: Batch,
     outcome: Extract<BatchOutcome, { kind: 'committed' }>,
     except: number | undefined,
-  ): Promise<void> {
+  ): Promise<'executed' | 'failed'> {
     const { journal, queues, records, now, options } = this.#context;
     const { item, journalId, generation } = attempt;
     await failpoint('gate-after-exec-before-resume');
     if (batch.dropped > 0) await records.count('duplicatesDropped', batch.dropped);
     const failed = await recordErrors(this.#context, generation, item.lanes, batch, outcome.errors);
-    if (failed && options.onPoison === 'stop') await stopLanesBehind(this.#context, attempt, failed);
+    const stopped = failed !== undefined && options.onPoison === 'stop';
+    if (stopped) await stopLanesBehind(this.#context, attempt, failed);
     const [asleep] = await Promise.all([
       journal.gateClosed(journalId, item, {
         outBytes: item.bytesBefore + itemBytes(item),
         applied: batch.run,
         wakeBelowBytes: options.budgetBytes / 2,
+        stopped,
       }),
       queues.gatePause('resume', attempt.owner, item.lanes, now()),
     ]);
@@ -309,6 +309,7 @@ export class GateRunner {
     const others = (asleep ?? []).filter((lane) => lane !== except);
     await Promise.all(others.map((lane) => queues.addApply(lane, item.seq + 1, item.seq + 1)));
     if (queues.flowIsDue()) await announceAll(this.#context, session, { except });
+    return stopped ? 'failed' : 'executed';
   }
 
   async #aborted(

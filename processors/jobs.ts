@@ -143,6 +143,7 @@ function placeOf(queue: string): WaitPlace {
 
 const GATE_ENDS: Readonly<Record<GateEnd, GateResult['ended']>> = {
   executed: 'executed',
+  failed: 'executed',
   'already executed': 'already executed',
   waiting: 'early',
   claimed: 'early',

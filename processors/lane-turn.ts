@@ -89,6 +89,8 @@ export class LaneTurn {
           begun = true;
         }
         if (this.checkpoint.seq > this.#accounted && !(await this.#account())) return 'waiting';
+        // Behind the account: whoever wrote that the replies are read had written the stop before.
+        await this.#refuseStopped();
         const ended = await this.#loop(session);
         if (ended !== 'again') return ended;
       } catch (error) {
@@ -283,7 +285,7 @@ export class LaneTurn {
     const end = await arriving;
     await this.#progress;
     if (end === 'executed') return 'passed';
-    if (end === 'already executed') return 'again';
+    if (end === 'already executed' || end === 'failed') return 'again';
     if (end === 'void' && (await journal.reportHole(journalId, gate.seq)))
       this.#context.log.warn({ lane, gate: gate.seq }, 'the gate of a marker is missing in the journal');
     // Woken twice for one gate and still in front of it: the signal was left by another journal.
@@ -329,6 +331,12 @@ export class LaneTurn {
     this.#fence = this.#session.fence([this.#key]);
     // Whoever uses it sees its refusal.
     this.#fence.catch(() => {});
+  }
+
+  async #refuseStopped(): Promise<void> {
+    const { lane, generation } = this.#options;
+    const stop = await this.#context.records.stopAt(`lane:${lane}`, generation);
+    if (stop) throw new LaneStopped(stop);
   }
 
   /** False when this is not the moment to go on. */

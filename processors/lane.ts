@@ -1,7 +1,6 @@
 import type { LaneResult } from '../queues/jobs.ts';
 import type { PipelineContext } from './context.ts';
 import type { GateRunner } from './gate.ts';
-import { LaneStopped } from './lane-stop.ts';
 import { LaneTurn } from './lane-turn.ts';
 
 /** What a lane's job means: one turn on that lane, unless it is stopped. */
@@ -20,8 +19,6 @@ export class LaneProcessor {
     const startedMs = this.#context.now();
     const inForce = await journal.inForce();
     if (!inForce || lane >= inForce.lanes) return nothing('waiting');
-    const stop = await records.stopAt(`lane:${lane}`, inForce.generation);
-    if (stop) throw new LaneStopped(stop);
     const skips = await records.skips(inForce.generation, `lane:${lane}`);
     const turn = new LaneTurn(this.#context, this.#gates, {
       lane,

@@ -1,4 +1,4 @@
-import { z } from 'zod';
+import * as z from 'zod';
 
 // What jobs carry: numbers, never payload. A job says that there is work; what the work is stands in the journal.
 

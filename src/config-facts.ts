@@ -1,4 +1,4 @@
-import { z } from 'zod';
+import * as z from 'zod';
 import type { Verb } from './config-verbs.ts';
 
 export interface OptionFacts {

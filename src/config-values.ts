@@ -1,4 +1,4 @@
-import { z } from 'zod';
+import * as z from 'zod';
 
 /** Kinds of option values. Each takes what a flag or variable can hold (text) and what YAML can hold. */
 

@@ -2,7 +2,7 @@
 // (LANEGATE_BOARD_PORT), file keys (boardPort or board-port), --help and the README's table all come from this tree.
 // config-load.ts reads values into it, config-help.ts prints it.
 
-import { z } from 'zod';
+import * as z from 'zod';
 import { facts, type OptionFacts, option } from './config-facts.ts';
 import { choice, duration, instant, integer, list, share, size, text, toggle } from './config-values.ts';
 import { ROLES, VERBS, type Verb } from './config-verbs.ts';

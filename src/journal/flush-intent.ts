@@ -1,4 +1,4 @@
-import { z } from 'zod';
+import * as z from 'zod';
 
 const intentSchema = z.strictObject({
   generation: z.string(),

@@ -299,7 +299,13 @@ export class Journal {
   async gateClosed(
     id: string,
     gate: { readonly seq: number; readonly lanes: readonly number[] },
-    step: { readonly outBytes: number; readonly applied: number; readonly wakeBelowBytes: number },
+    step: {
+      readonly outBytes: number;
+      readonly applied: number;
+      readonly wakeBelowBytes: number;
+      /** Its lanes have been stopped behind it. */
+      readonly stopped: boolean;
+    },
   ): Promise<number[] | undefined> {
     const { state, counters, room } = this.keys;
     const closed = gate.lanes.map((lane) => this.keys.closed(lane));
@@ -307,7 +313,7 @@ export class Journal {
       this.#redis,
       'gate-closed',
       [state, counters, room, this.keys.arrivals(id, gate.seq), ...closed],
-      [id, gate.seq, step.outBytes, step.applied, step.wakeBelowBytes, ...gate.lanes],
+      [id, gate.seq, step.outBytes, step.applied, step.wakeBelowBytes, step.stopped ? 1 : 0, ...gate.lanes],
     );
     return reply === null ? undefined : (reply as string[]).map(Number);
   }

@@ -1,5 +1,5 @@
 import type { Redis } from 'ioredis';
-import { z } from 'zod';
+import * as z from 'zod';
 import type { JournalKeys } from './keys.ts';
 import { runScript } from './scripts.ts';
 

@@ -1,5 +1,5 @@
 import type { Redis } from 'ioredis';
-import { z } from 'zod';
+import * as z from 'zod';
 import type { JournalKeys } from './keys.ts';
 
 const waitSchema = z.object({ sinceMs: z.number(), code: z.string(), hint: z.string(), worker: z.string() });

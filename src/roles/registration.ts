@@ -1,6 +1,6 @@
 import { createHash } from 'node:crypto';
 import type { Redis } from 'ioredis';
-import { z } from 'zod';
+import * as z from 'zod';
 import type { JournalKeys } from '../journal/keys.ts';
 
 /** Without a new registration for so long, a worker counts as dead. */

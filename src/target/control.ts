@@ -1,5 +1,5 @@
 import { randomBytes } from 'node:crypto';
-import { z } from 'zod';
+import * as z from 'zod';
 import { RESERVED_PREFIX } from '../binlog/reserved-keys.ts';
 
 // What the pipeline keeps in the target, in the same EXEC as the data: identity, low-water mark and one

@@ -57,6 +57,34 @@ async function asOperator(pipeline: Pipeline, act: (operator: Operator) => Promi
 }
 
 describe.concurrent('what cannot be applied', () => {
+  test('an error reply inside the EXEC of a gate: none of its lanes goes on behind it, whoever waited there', async () => {
+    await using pipeline = await Pipeline.start({ lanes: LANES, args: ['--target-data', 'keep'] });
+    const target = pipeline.target.client();
+    const [bad, into, other] = [keyIn(1, 'bad'), keyIn(2, 'into'), keyIn(3, 'other')];
+    await target.rpush(bad, 'was here before');
+    pipeline.worker();
+    const everywhere = (name: string): Command[] =>
+      [0, 1, 2, 3].map((lane) => ['SET', keyIn(lane, name), name]);
+    await log(pipeline, ...everywhere('before'), ['SINTERSTORE', into, bad, other], ...everywhere('behind'));
+    for (const lane of [1, 2, 3]) {
+      const { seq, behind } = await stopAt(pipeline, `lane:${lane}`);
+      expect({ lane, seq, behind }).toEqual({ lane, seq: 5, behind: true });
+      await until(`no job is at work on lane ${lane}`, async () => {
+        const queue = `{lanegate-test}:lane-${lane}`;
+        const redis = pipeline.queue.client();
+        return (await redis.hexists(`${queue}:meta`, 'paused')) + (await redis.llen(`${queue}:active`)) === 1;
+      });
+    }
+    const behind = [0, 1, 2, 3].map((lane) => keyIn(lane, 'behind'));
+    await until('the other lane goes on', async () => (await target.get(behind[0] as string)) === 'behind');
+    expect(await target.mget(...behind)).toEqual(['behind', null, null, null]);
+    await asOperator(pipeline, (operator) =>
+      Promise.all([1, 2, 3].map((lane) => operator.resume({ kind: 'lane', lane }))),
+    );
+    await pipeline.caughtUp();
+    expect(await target.mget(...behind)).toEqual(['behind', 'behind', 'behind', 'behind']);
+  });
+
   test('an error reply inside EXEC: the lane stops behind it, a gate waits for it, the others go on, resume records it', async () => {
     await using pipeline = await Pipeline.start({ lanes: LANES, args: ['--target-data', 'keep'] });
     const target = pipeline.target.client();

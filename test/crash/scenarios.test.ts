@@ -189,7 +189,7 @@ describe.concurrent('scenarios', () => {
           ([place, text]) => place.startsWith('lane:0|') && text.includes('NEWER_JOB'),
         ),
       );
-      expect(pipeline.logs()).toContain('left to newer processes');
+      await until('the log says so', async () => pipeline.logs().includes('left to newer processes'));
       const taken = async () => Number(await redis.hget(`${PREFIX}:lane-0:${newer.id}`, 'ats'));
       const before = await taken();
       await delay(2_000);

@@ -39,7 +39,8 @@ export class PikaMaster implements AsyncDisposable {
   #port: number | undefined;
   readonly #data: PikaData | undefined;
   #session = 0;
-  #runId = '';
+  /** Of this start, as INFO has it. */
+  runId = '';
   #timer: NodeJS.Timeout | undefined;
 
   private constructor(options: PikaMasterOptions, logs: Map<string, PikaLog>) {
@@ -149,7 +150,7 @@ export class PikaMaster implements AsyncDisposable {
   }
 
   async #listen(port?: number): Promise<void> {
-    this.#runId = randomBytes(20).toString('hex');
+    this.runId = randomBytes(20).toString('hex');
     this.#ports = await PikaPorts.open(
       {
         client: (socket) => {
@@ -189,7 +190,7 @@ export class PikaMaster implements AsyncDisposable {
   }
 
   #info(): string {
-    return infoOf({ runId: this.#runId, replicationId: this.replicationId }, this.logs, this.#slaves);
+    return infoOf({ runId: this.runId, replicationId: this.replicationId }, this.logs, this.#slaves);
   }
 
   #welcome(socket: Socket): void {
@@ -234,7 +235,7 @@ export class PikaMaster implements AsyncDisposable {
     this.#nodes.set(name, socket);
     const dbsInfo = [...this.logs.keys()].map((dbName) => ({ dbName, slotNum: 1, dbInstanceNum: 3 }));
     const { replicationId } = this;
-    const metaSync = { classicMode: true, dbsInfo, runId: this.#runId, replicationId };
+    const metaSync = { classicMode: true, dbsInfo, runId: this.runId, replicationId };
     this.#send(socket, { type: 1, code: 1, metaSync });
   }
 

@@ -329,7 +329,7 @@ describe('sleep', () => {
     const { journal } = await filled(3);
     await journal.sleep('j1', 0, 0, 'gate');
     await journal.wake(1);
-    const step = { outBytes: 0, applied: 1, wakeBelowBytes: 0 };
+    const step = { outBytes: 0, applied: 1, wakeBelowBytes: 0, stopped: false };
     expect(await journal.gateClosed('j1', { seq: 2, lanes: [0, 1] }, step)).toEqual([0]);
     expect(await redis.hexists(journal.keys.state, 'awake:0')).toBe(0);
     expect(await redis.hget(journal.keys.state, 'awake:1')).toBe('1');
