@@ -358,7 +358,8 @@ export class PikaSource implements Source {
 
   /** From the floor, so that the master keeps what is not below the mark; what was read before is not delivered again. */
   async #attach(link: PikaLink, db: string, place: Place): Promise<StopError | undefined> {
-    const floor = this.#floor?.places.get(db);
+    // A copy tells the master only of what it reads: more than a window of items in front of it, and none would come.
+    const floor = this.#copying.isUnderWay ? undefined : this.#floor?.places.get(db);
     if (floor !== undefined && comparePlaces(floor, place) < 0) {
       const reply = await link.trySync(db, floor);
       if (reply.outcome === 'accepted') {

@@ -107,6 +107,10 @@ export class Copying {
     await Spool.removeAll(this.#options.spoolRoot);
   }
 
+  get isUnderWay(): boolean {
+    return this.#isCopying;
+  }
+
   progress(isRead: boolean): SourceProgress | undefined {
     if (!isRead) return undefined;
     return {
