@@ -177,6 +177,8 @@ export class Records {
 
   /** What the target lets a pipeline promise; for status. */
   async guarantee(what: string): Promise<void> {
+    // A start must not need room in a queue that is full: the watchdog behind it makes some.
+    if ((await this.#redis.hget(this.#keys.control, 'guarantee')) === what) return;
     await this.#redis.hset(this.#keys.control, 'guarantee', what);
   }
 

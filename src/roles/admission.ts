@@ -130,7 +130,7 @@ async function checkPipeline(
   if (options.targetData !== 'replace') await admitTarget(context, session, options.targetData);
 }
 
-/** Says once, and where status can see it, what a start waits for. */
+/** Says once, and where status can see it, what a start waits for. @throws what the queue says that takes no writes */
 async function waitsFor({ waits, log, now, sessions }: PipelineContext, error: unknown): Promise<void> {
   const readOnly = error instanceof ReadOnlyTarget;
   if (!readOnly && !(error instanceof ReplyError)) {
@@ -151,8 +151,9 @@ export async function admit(
   options: AdmissionOptions,
   signal: AbortSignal,
 ): Promise<void> {
-  const { sessions, control, records, waits } = context;
+  const { sessions, control, records, waits, log } = context;
   const backoff = new Backoff({ minMs: 50, maxMs: 2_000 });
+  let queueRefuses = false;
   for (;;) {
     const session = await sessions.acquire('target', signal);
     try {
@@ -167,7 +168,11 @@ export async function admit(
       if (error instanceof StopError || error instanceof ConfigurationError) throw error;
       if (error instanceof Raced) continue;
       if (signal.aborted) throw new AbortedError();
-      await waitsFor(context, error);
+      await waitsFor(context, error).catch((refusal: unknown) => {
+        // Out of memory, its disk is full, or a replica: nothing can be written down, and it passes as it does later on.
+        if (!queueRefuses) log.warn(`waiting for the queue's Redis: ${safeMessage(refusal)}`);
+        queueRefuses = true;
+      });
       await sleep(backoff.next(), signal);
     } finally {
       sessions.release(session);

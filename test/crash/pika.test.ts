@@ -1,7 +1,7 @@
 import { expect, test } from 'vitest';
 import { laneOf, slotOf } from '../../src/binlog/lane-map.ts';
 import { comparePlaces, parsePikaPosition } from '../../src/sources/pika/position.ts';
-import { everyCase } from '../support/cases.ts';
+import { EVERY_CASE, everyCase } from '../support/cases.ts';
 import { lanegate } from '../support/cli.ts';
 import { until } from '../support/faults.ts';
 import type { PikaMasterOptions } from '../support/pika-faults.ts';
@@ -89,7 +89,7 @@ async function applied(pipeline: Pipeline): Promise<number> {
   return (await pipeline.counters()).applied ?? 0;
 }
 
-test('thousands of rounds of SET, SET, FLUSHDB, SET on many keys, with workers killed on the way', async () => {
+test('many rounds of SET, SET, FLUSHDB, SET on many keys, with workers killed on the way', async () => {
   await using run = await start();
   const { pipeline, master } = run;
   pipeline.worker();
@@ -100,7 +100,7 @@ test('thousands of rounds of SET, SET, FLUSHDB, SET on many keys, with workers k
     await victim?.kill();
     pipeline.worker();
   };
-  for (let part = 0; part < 6; part++) {
+  for (let part = 0; part < (EVERY_CASE ? 6 : 2); part++) {
     const before = await applied(pipeline);
     for (const end = i + 500; i < end; i += 20) {
       await run.write(Array.from({ length: 20 }, (_, at) => round(i + at)).flat());

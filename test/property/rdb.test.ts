@@ -70,7 +70,8 @@ describe('a snapshot of a real server, applied to another one, makes the same ke
         const next = random(seed);
         for (const rules of [REDIS_7_0, NO_RESTORE]) {
           const { entries } = await collect(whole(file), { rules });
-          const sizes = [() => 1, () => 1 + Math.floor(next() * 50), () => 1 + Math.floor(next() * 70_000)];
+          const one = EVERY_CASE ? [() => 1] : [];
+          const sizes = [...one, () => 1 + Math.floor(next() * 50), () => 1 + Math.floor(next() * 70_000)];
           for (const size of sizes) {
             const other = await collect(cut(file, size), { rules, chunkBytes: 1 });
             expect(marks(other.entries)).toEqual(marks(entries));
