@@ -14,7 +14,10 @@ const LOG_TAIL_CHARS = 4_000;
 // Below the ephemeral range of Linux (32768) and of gVisor (16000): nobody's outgoing connection can sit on the port
 // while a killed server waits for its restart.
 const PORT_MIN = 10_000;
-const PORT_MAX = 15_999;
+// Each process has ports of its own, and none twice: a killed server's must be free when it comes back.
+const PORTS_OF_A_PROCESS = 500;
+const FIRST_PORT = PORT_MIN + (process.pid % 12) * PORTS_OF_A_PROCESS;
+const held = new Set<number>();
 
 export interface RedisServerOptions {
   /** Kept on dispose when given; otherwise a temporary directory that is removed. */
@@ -138,6 +141,7 @@ export class RedisServer implements AsyncDisposable {
     this.#client?.disconnect();
     this.#client = undefined;
     await this.kill();
+    held.delete(this.port);
     if (this.#settings.ownsDir) await rm(this.dir, { recursive: true, force: true, maxRetries: 3 });
   }
 
@@ -234,13 +238,16 @@ function answers(settings: Settings, pid: number | undefined): Promise<boolean> 
 
 async function freePort(): Promise<number> {
   for (;;) {
-    const port = PORT_MIN + Math.floor(Math.random() * (PORT_MAX - PORT_MIN + 1));
+    const port = FIRST_PORT + Math.floor(Math.random() * PORTS_OF_A_PROCESS);
+    if (held.has(port)) continue;
     const free = await new Promise<boolean>((resolve) => {
       const probe = createServer();
       probe.once('error', () => resolve(false));
       probe.listen(port, '127.0.0.1', () => probe.close(() => resolve(true)));
     });
-    if (free) return port;
+    if (!free) continue;
+    held.add(port);
+    return port;
   }
 }
 
