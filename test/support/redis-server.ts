@@ -16,7 +16,7 @@ const LOG_TAIL_CHARS = 4_000;
 const PORT_MIN = 10_000;
 // Each process has ports of its own, and none twice: a killed server's must be free when it comes back.
 const PORTS_OF_A_PROCESS = 500;
-const FIRST_PORT = PORT_MIN + (process.pid % 12) * PORTS_OF_A_PROCESS;
+const FIRST_PORT = PORT_MIN + (Number(process.env.VITEST_POOL_ID ?? process.pid) % 12) * PORTS_OF_A_PROCESS;
 const held = new Set<number>();
 
 export interface RedisServerOptions {
