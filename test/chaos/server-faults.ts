@@ -120,7 +120,7 @@ async function diskFull(scene: Scene, server: RedisServer, next: () => number): 
   await between(next, 300, 1_500);
   disk?.free();
   await until('it writes again', writes('ok'));
-  if (hit) await rewriteAof(server);
+  await rewriteAof(server);
   return hit;
 }
 
