@@ -142,7 +142,7 @@ function ended(outcome: BatchOutcome): FlushEnd {
  * Of a target with one database that is the same, and others' databases stay as they are. A FLUSHALL inside EXEC makes
  * Pika 4.0.1 send a reply that has no end.
  */
-function sentFor({ traits }: FencedSession, { command }: FlushIntent): FlushIntent['command'] {
+export function flushFor({ traits }: FencedSession, command: FlushIntent['command']): FlushIntent['command'] {
   return traits.oneDatabase ? 'FLUSHDB' : command;
 }
 
@@ -151,7 +151,7 @@ async function flush(
   session: FencedSession,
   intent: FlushIntent,
 ): Promise<BatchOutcome> {
-  const batch = { parts: [encodeCommand([sentFor(session, intent)])], count: 1, dbLast: session.db };
+  const batch = { parts: [encodeCommand([flushFor(session, intent.command)])], count: 1, dbLast: session.db };
   const { outcome } = await session.commit(batch, [], { timeoutMs: options.gateTimeoutMs });
   return outcome;
 }
@@ -163,7 +163,7 @@ async function restore(
   intent: FlushIntent,
 ): Promise<boolean> {
   const { control, journal } = context;
-  if (sentFor(session, intent) === 'FLUSHALL') {
+  if (flushFor(session, intent.command) === 'FLUSHALL') {
     // It goes from database to database: one that was cut short has emptied the first, where the sentinel was.
     const outcome = await flush(context, session, intent);
     if (outcome.kind !== 'committed' || outcome.errors.length > 0) return false;

@@ -11,6 +11,15 @@ export class LaneStopped extends Error {
   }
 }
 
+/** @throws LaneStopped when somebody has stopped the lane */
+export async function refuseStopped(
+  { records }: PipelineContext,
+  { lane, generation }: { readonly lane: number; readonly generation: string },
+): Promise<void> {
+  const stop = await records.stopAt(`lane:${lane}`, generation);
+  if (stop) throw new LaneStopped(stop);
+}
+
 /** Stops a lane durably; what the caller is to throw. */
 export async function stopLane(
   context: PipelineContext,

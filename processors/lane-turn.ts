@@ -23,7 +23,7 @@ import type { PipelineContext } from './context.ts';
 import { settleFlush } from './flush-gate.ts';
 import type { GateRunner } from './gate.ts';
 import { LaneReader } from './lane-reader.ts';
-import { checkpointGone, type LaneStop, LaneStopped, stopLane } from './lane-stop.ts';
+import { checkpointGone, type LaneStop, LaneStopped, refuseStopped, stopLane } from './lane-stop.ts';
 import { judge, leaveOut, nameOf, reasonOf, recordErrors } from './poison.ts';
 import { accountForUnread } from './unread.ts';
 
@@ -90,7 +90,7 @@ export class LaneTurn {
         }
         if (this.checkpoint.seq > this.#accounted && !(await this.#account())) return 'waiting';
         // Behind the account: whoever wrote that the replies are read had written the stop before.
-        await this.#refuseStopped();
+        await refuseStopped(this.#context, this.#options);
         const ended = await this.#loop(session);
         if (ended !== 'again') return ended;
       } catch (error) {
@@ -331,12 +331,6 @@ export class LaneTurn {
     this.#fence = this.#session.fence([this.#key]);
     // Whoever uses it sees its refusal.
     this.#fence.catch(() => {});
-  }
-
-  async #refuseStopped(): Promise<void> {
-    const { lane, generation } = this.#options;
-    const stop = await this.#context.records.stopAt(`lane:${lane}`, generation);
-    if (stop) throw new LaneStopped(stop);
   }
 
   /** False when this is not the moment to go on. */

@@ -24,7 +24,7 @@ import { defaultFrom, type Source } from '../src/sources/source.ts';
 import { type Identity, newJournalId, nextGeneration, parseMark } from '../src/target/control.ts';
 import type { FencedSession } from '../src/target/session.ts';
 import type { PipelineContext } from './context.ts';
-import { flushIsUnderWay, settleFlush } from './flush-gate.ts';
+import { flushFor, flushIsUnderWay, settleFlush } from './flush-gate.ts';
 import { GateUnderWay, Raced, raiseGeneration, readCheckpoints, type Started } from './generation.ts';
 import { dataOf, otherPipeline } from './target-data.ts';
 
@@ -199,8 +199,7 @@ async function initialise(
     position,
     timeMs: context.now(),
   });
-  // As a gate does (flush-gate.ts).
-  const flush = encodeCommand([session.traits.oneDatabase ? 'FLUSHDB' : 'FLUSHALL']);
+  const flush = encodeCommand([flushFor(session, 'FLUSHALL')]);
   const fence = async () => {
     const values = await session.fence(control.all(lanes));
     if (values.every((value) => value === null)) return;

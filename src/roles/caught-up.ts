@@ -6,7 +6,6 @@
 
 import { sleep } from '../runtime/backoff.ts';
 import { positionRules } from '../sources/positions.ts';
-import { WANTED } from '../sources/redis-link/position.ts';
 import type { Position, Source } from '../sources/source.ts';
 import type { PipelineStatus, Stopped } from '../status.ts';
 import type { Observation, Observer } from './observe.ts';
@@ -72,8 +71,8 @@ export function firstStop(status: PipelineStatus): { place: string; stop: Stoppe
 /** Undefined while the source does not answer, or may not be asked: it is asked again at the next look. */
 async function headOf(source: Source | undefined): Promise<Position | undefined> {
   try {
-    const position = (await source?.head())?.position;
-    return position === WANTED ? undefined : position;
+    const head = await source?.head();
+    return head?.unknown ? undefined : head?.position;
   } catch {
     return undefined;
   }

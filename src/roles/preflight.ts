@@ -170,8 +170,9 @@ async function sourceFindings(
   if (source === undefined) return { id: undefined, findings: [] };
   try {
     const id = await source.serverId();
-    const { position } = await source.head();
-    const text = `the source ${source.display} answers, its log ends at ${position}`;
+    const { position, unknown } = await source.head();
+    const end = unknown ? 'and does not tell where its log ends' : `its log ends at ${position}`;
+    const text = `the source ${source.display} answers, ${end}`;
     return { id, findings: [{ level: 'ok', what: 'source', text, hint: '' }] };
   } catch (error) {
     const why = safeMessage(error);

@@ -132,7 +132,7 @@ export class RedisLinkSource implements Source {
   async head(): Promise<SourceHead> {
     const replication = await this.#control.replication();
     if (replication !== undefined) return { position: formatStream(replication.at, 0, replication.before) };
-    if (this.#link === undefined) return { position: WANTED };
+    if (this.#link === undefined) return { position: WANTED, unknown: true };
     const { start, before, stream } = this.#link.parts;
     return { position: formatStream({ replid: start.replid, offset: stream.end }, 0, before) };
   }

@@ -30,8 +30,7 @@ import {
 } from './redis-stream/position.ts';
 import {
   CountTuner,
-  isLarge,
-  LARGE_LOOK_MS,
+  DearLook,
   type RawEntry,
   type Reading,
   SHOWN,
@@ -80,8 +79,7 @@ export class RedisStreamSource implements Source {
   readonly #looks: Link;
   #silenceMs = SILENCE_MS;
   #control: Promise<Session> | undefined;
-  /** The last look, when it was a dear one. */
-  #large: { readonly snapshot: Snapshot; readonly untilMs: number } | undefined;
+  readonly #dear = new DearLook();
   #closed = false;
   #toldOldServer = false;
 
@@ -273,10 +271,10 @@ export class RedisStreamSource implements Source {
 
   /** A look that made the server send huge entries along is not taken again while nothing was added. */
   async #newestSnapshot(): Promise<Snapshot | undefined> {
-    const known = this.#large;
-    if (known !== undefined && performance.now() < known.untilMs) {
-      const args = ['XREAD', 'COUNT', 1, 'STREAMS', this.#key, known.snapshot.lastGeneratedId];
-      if ((await this.#look(args)) === null) return known.snapshot;
+    const known = this.#dear.snapshot;
+    if (known !== undefined) {
+      const args = ['XREAD', 'COUNT', 1, 'STREAMS', this.#key, known.lastGeneratedId];
+      if ((await this.#look(args)) === null) return known;
     }
     return await this.#snapshot();
   }
@@ -287,8 +285,7 @@ export class RedisStreamSource implements Source {
       throw error;
     });
     const snapshot = snapshotOf(info);
-    const isDear = snapshot !== undefined && isLarge(info);
-    this.#large = isDear ? { snapshot, untilMs: performance.now() + LARGE_LOOK_MS } : undefined;
+    this.#dear.keep(info, snapshot);
     return snapshot;
   }
 

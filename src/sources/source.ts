@@ -37,6 +37,8 @@ export interface SourceStart {
 export interface SourceHead {
   /** The newest position of the source's log, comparable with `isAtOrBehind`. */
   readonly position: Position;
+  /** The source does not say where its log ends; every position covers this one. */
+  readonly unknown?: true;
 }
 
 /**

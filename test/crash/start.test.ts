@@ -49,22 +49,18 @@ test('a target that is read-only at a start, the first one and a later one, is w
 
 test('a queue that takes no writes at a start is waited for; a later start needs no room in it', async () => {
   await using pipeline = await Pipeline.start({ lanes: 2 });
-  const queue = pipeline.queue.client();
-  await queue.config('SET', 'maxmemory', 1);
-  const first = pipeline.worker();
-  await until('it says for what it waits', () => first.output.includes("waiting for the queue's Redis: OOM"));
-  await log(pipeline, ['RPUSH', 'list', '1']);
-  await queue.config('SET', 'maxmemory', 0);
-  await pipeline.caughtUp();
-  await first.kill();
-  await queue.config('SET', 'maxmemory', 1);
-  const second = pipeline.worker();
-  await until('it has started', () => second.output.includes('worker started'));
-  await log(pipeline, ['RPUSH', 'list', '2']);
-  await queue.config('SET', 'maxmemory', 0);
-  await pipeline.caughtUp();
-  expect(await pipeline.target.client().lrange('list', 0, -1)).toEqual(['1', '2']);
-  expect([second.running, first.output.match(/waiting for the queue's Redis/g)?.length]).toEqual([true, 1]);
+  for (const [round, says] of ["waiting for the queue's Redis: OOM", 'worker started'].entries()) {
+    await pipeline.queue.client().config('SET', 'maxmemory', 1);
+    const worker = pipeline.worker();
+    await until(says, () => worker.output.includes(says));
+    await log(pipeline, ['RPUSH', 'list', String(round)]);
+    await pipeline.queue.client().config('SET', 'maxmemory', 0);
+    await pipeline.caughtUp();
+    // Said once, however often it was tried.
+    expect(worker.output.match(/waiting for the queue's Redis/g)?.length ?? 0).toBe(round === 0 ? 1 : 0);
+    await worker.kill();
+  }
+  expect(await pipeline.target.client().lrange('list', 0, -1)).toEqual(['0', '1']);
 });
 
 test('a process that would apply other commands than those that run is refused; once they have ended it may begin', async () => {

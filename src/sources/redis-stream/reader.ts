@@ -12,7 +12,7 @@ const GROWTH_MAX = 4;
 const SHOWN_BYTES_MAX = 1024 * 1024;
 export const SHOWN = { aboveBytes: SHOWN_BYTES_MAX };
 /** How long one look at a stream whose ends are larger than that serves while nothing is added. */
-export const LARGE_LOOK_MS = 30_000;
+const DEAR_LOOK_MS = 30_000;
 
 /** XREAD's id and list of names and values. */
 export type RawEntry = readonly [Buffer, readonly Buffer[]];
@@ -49,8 +49,7 @@ export class StreamReader {
   readonly #connection: Connection;
   readonly #stream: Buffer;
   readonly #arenas = new ArenaPair();
-  /** The last look, when it made the server send what is left out. */
-  #large: { readonly snapshot: Snapshot | undefined; readonly untilMs: number } | undefined;
+  readonly #dear = new DearLook();
 
   constructor(connection: Connection, stream: Buffer) {
     this.#connection = connection;
@@ -70,8 +69,10 @@ export class StreamReader {
     const waiting = options.wait
       ? this.#connection.call(read(1, 'BLOCK', BLOCK_MS), { leaveOut: SHOWN })
       : undefined;
-    if (waiting && this.#large && (await waiting) === null && performance.now() < this.#large.untilMs)
-      return { snapshot: this.#large.snapshot, entries: [], sawEnd: true };
+    if (waiting && this.#dear.snapshot !== undefined && (await waiting) === null) {
+      const { snapshot } = this.#dear;
+      if (snapshot !== undefined) return { snapshot, entries: [], sawEnd: true };
+    }
     const judged = [['MULTI'], ['XINFO', 'STREAM', this.#stream], read(options.count), ['EXEC']];
     const calling = this.#connection.callMany(judged, {
       arena: this.#arenas.next(),
@@ -85,13 +86,30 @@ export class StreamReader {
     const entries = ((found as unknown as [Buffer, RawEntry[]][] | null)?.[0]?.[1] ??
       []) as readonly RawEntry[];
     const snapshot = snapshotOf(info);
-    this.#large = isLarge(info) ? { snapshot, untilMs: performance.now() + LARGE_LOOK_MS } : undefined;
+    this.#dear.keep(info, snapshot);
     return { snapshot, entries, sawEnd: entries.length < options.count };
   }
 }
 
+/** The last look at a stream, if it made the server send what is left out. */
+export class DearLook {
+  #snapshot: Snapshot | undefined;
+  #untilMs = 0;
+
+  /** As long as it serves. */
+  get snapshot(): Snapshot | undefined {
+    return performance.now() < this.#untilMs ? this.#snapshot : undefined;
+  }
+
+  /** `info`: the reply of XINFO STREAM that `snapshot` was made of. */
+  keep(info: unknown, snapshot: Snapshot | undefined): void {
+    this.#snapshot = isLarge(info) ? snapshot : undefined;
+    this.#untilMs = performance.now() + DEAR_LOOK_MS;
+  }
+}
+
 /** Whether XINFO STREAM's reply had more in it than was read. */
-export function isLarge(info: unknown): boolean {
+function isLarge(info: unknown): boolean {
   return Array.isArray(info) && (info.includes(LEFT_OUT) || info.some(isLarge));
 }
 
