@@ -2,7 +2,7 @@
 // right whatever was lost: jobs, wake-ups, pauses without an owner, the ingest job (I8). It also moves the
 // low-water mark, trims the journal behind the retention window, and notices a target that went back in time.
 
-import { INGEST_QUEUE, laneQueue } from '../queues/names.ts';
+import { INGEST_QUEUE } from '../queues/names.ts';
 import { lanesWithGap } from '../src/journal/mark.ts';
 import type { FencedSession } from '../src/target/session.ts';
 import { announce } from './announce.ts';
@@ -154,7 +154,6 @@ export class Watchdog {
     if (pauses.length === 0) return;
     const inForce = await journal.inForce();
     if (inForce) await records.dropVoid(inForce.generation);
-    const stops = await records.stops();
     for (const field of pauses) {
       const bar = field.indexOf('|');
       const [queue, owner] = [field.slice(0, bar), field.slice(bar + 1)];
@@ -163,13 +162,8 @@ export class Watchdog {
         const [, id, seq] = owner.split(':');
         if ((await redis.exists(journal.keys.claim(`gate-${id}-${seq}`))) === 0)
           await queues.gatePause('resume', owner, [lane], now());
-      } else if (owner === 'stop' && lane !== undefined && !stops.has(`lane:${lane}`)) {
-        await redis.hdel(journal.keys.pauses, field);
-        if (!pauses.includes(`${laneQueue(lane)}|operator`)) await queues.lane(lane).resume();
-      } else if (owner === 'operator') {
-        const paused =
-          lane === undefined ? (queue === INGEST_QUEUE ? queues.ingest : queues.gate) : queues.lane(lane);
-        if (!(await paused.isPaused())) await paused.pause();
+      } else if (owner === 'stop' || owner === 'operator') {
+        await queues.settlePause(queue);
       }
     }
   }

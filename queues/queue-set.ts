@@ -152,6 +152,14 @@ export class QueueSet {
     );
   }
 
+  /** Pauses the queue if an operator or a stop owns a pause of it, resumes it if its stop is over. True if it changed. */
+  async settlePause(queue: string): Promise<boolean> {
+    const ofQueue = ['meta', 'marker', 'wait'].map((key) => `${this.#keys.prefix}:${queue}:${key}`);
+    const keys = [this.#keys.pauses, this.#keys.stops, ...ofQueue];
+    const stopPlace = queue.replace('lane-', 'lane:');
+    return (await runScript(this.#redis, 'pause-owners', keys, [queue, stopPlace])) === 1;
+  }
+
   /** Lanes whose queue is paused, but not by a gate (pause.lua tells them apart). */
   async pausedByOperator(lanes: readonly number[]): Promise<Set<number>> {
     const flags = await Promise.all(

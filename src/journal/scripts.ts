@@ -14,6 +14,7 @@ type ScriptName =
   | 'hole'
   | 'orphans'
   | 'pause'
+  | 'pause-owners'
   | 'progress'
   | 'rebuild'
   | 'resume-point'

@@ -1,7 +1,7 @@
-import { setTimeout as delay } from 'node:timers/promises';
 import { describe, expect, test } from 'vitest';
 import { everyCase } from '../support/cases.ts';
 import { type CliResult, lanegate, spawnLanegate } from '../support/cli.ts';
+import { until } from '../support/faults.ts';
 import { RedisServer } from '../support/redis-server.ts';
 
 const MIB = 1024 ** 2;
@@ -164,10 +164,6 @@ class Bench implements AsyncDisposable {
   }
 }
 
-async function until(what: () => Promise<boolean>): Promise<void> {
-  while (!(await what())) await delay(10);
-}
-
 describe('lanegate verify --at-barrier', () => {
   const commands = Array.from({ length: 200 }, (_, i) => `SET key:${i} ${i}`);
 
@@ -186,7 +182,7 @@ describe('lanegate verify --at-barrier', () => {
     bench.truth.stop();
     await using verifying = bench.verify();
     const all = ['gate|operator', 'ingest|operator', ...[0, 1, 2, 3].map((lane) => `lane-${lane}|operator`)];
-    await until(async () => (await bench.paused()).length === all.length);
+    await verifying.waitForLine(/the pipeline is held/);
     expect(await bench.paused()).toEqual(all);
     await bench.append('SET later 1', 'SET later2 2', 'SET later3 3');
     bench.truth.cont();
@@ -196,7 +192,7 @@ describe('lanegate verify --at-barrier', () => {
     expect(differences).toEqual({ missing: 0, extra: 0, type: 0, ttl: 0, value: 0 });
     expect(await bench.paused()).toEqual(['lane-2|operator']);
     await bench.run('lane', 'resume', '2');
-    await until(async () => (await bench.target.client().get('later3')) === '3');
+    await until('the lanes go on', async () => (await bench.target.client().get('later3')) === '3');
   });
 
   test('lets go when it is interrupted, and when the source cannot be reached', async () => {
@@ -207,7 +203,8 @@ describe('lanegate verify --at-barrier', () => {
     await bench.run('status', '--wait', '--timeout', '20');
     bench.truth.stop();
     await using interrupted = bench.verify();
-    await until(async () => (await bench.paused()).length === 6);
+    await interrupted.waitForLine(/the pipeline is held/);
+    expect(await bench.paused()).toHaveLength(6);
     const { code } = await interrupted.kill('SIGINT');
     expect(code).toBe(1);
     expect(await bench.paused()).toEqual([]);
@@ -218,7 +215,7 @@ describe('lanegate verify --at-barrier', () => {
     expect([failed.code, failed.stderr]).toEqual([1, expect.stringContaining('cannot be used')]);
     expect(await bench.paused()).toEqual([]);
     await bench.append('SET later 1');
-    await until(async () => (await bench.target.client().get('later')) === '1');
+    await until('the lanes go on', async () => (await bench.target.client().get('later')) === '1');
   });
 
   test('does not begin where the pipeline has not begun or is stopped', async () => {

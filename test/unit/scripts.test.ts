@@ -1,3 +1,4 @@
+import { setTimeout as delay } from 'node:timers/promises';
 import { Worker } from 'bullmq';
 import { Redis } from 'ioredis';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
@@ -5,11 +6,14 @@ import { queueLink } from '../../queues/connection.ts';
 import { QueueSet } from '../../queues/queue-set.ts';
 import { IndexWriter, laneHeader } from '../../src/journal/item.ts';
 import { type CommitOutcome, Journal, type Round, type RoundItem } from '../../src/journal/journal.ts';
+import { Records } from '../../src/journal/records.ts';
 import { RoundWriter } from '../../src/journal/round-writer.ts';
 import { runScript } from '../../src/journal/scripts.ts';
+import { Operator } from '../../src/roles/operator.ts';
 import { parseEndpoint } from '../../src/runtime/endpoint.ts';
 import { itemBytes } from '../../src/target/plan.ts';
 import type { Link } from '../../src/wire/link.ts';
+import { FaultyProxy } from '../support/proxy.ts';
 import { RedisServer } from '../support/redis-server.ts';
 import { entry, GENERATION, LANES, run, sequencer } from './sequencer-log.ts';
 
@@ -419,6 +423,44 @@ describe('a pause for the eye, on real BullMQ queues', () => {
       await queues.lane(0).add('apply', {});
       await queues.lane(0).resume();
       await worked(1);
+    });
+  });
+
+  test('is brought in line with the records that own it, and with nothing that was decided meanwhile', async () => {
+    await withQueues(async (queues, journal, worked) => {
+      const records = new Records(redis, journal.keys);
+      const operator = new Operator({ redis, journal, records, queues, by: 'test', now: Date.now });
+      const lane = { kind: 'lane', lane: 0 } as const;
+      // The pause that its maker did not live to carry out.
+      await redis.hset(journal.keys.pauses, 'lane-0|operator', '{}');
+      expect(await queues.settlePause('lane-0')).toBe(true);
+      expect(await queues.settlePause('lane-0')).toBe(false);
+      expect(await queues.lane(0).isPaused()).toBe(true);
+      // Resumed while whoever settles it is half way: it is far from the server.
+      await using far = await FaultyProxy.start(server.port);
+      const redisOfFar = new Redis(far.port, { maxRetriesPerRequest: null });
+      const queuesOfFar = new QueueSet(redisOfFar, journal.keys);
+      await queuesOfFar.settlePause('lane-0');
+      far.latency(10);
+      for (const afterMs of [5, 15, 25, 35, 45]) {
+        await operator.pause(lane, undefined);
+        const settled = queuesOfFar.settlePause('lane-0');
+        await delay(afterMs);
+        await operator.resume(lane);
+        await settled;
+        expect(await queues.lane(0).isPaused()).toBe(false);
+      }
+      await queuesOfFar.close();
+      redisOfFar.disconnect();
+      await redis.hset(journal.keys.pauses, 'lane-0|stop', 1);
+      await queues.lane(0).pause();
+      await queues.lane(0).add('apply', {});
+      expect(await queues.settlePause('lane-0')).toBe(true);
+      await worked(1);
+      // Bull Board's own button leaves no record.
+      await queues.lane(0).pause();
+      expect(await queues.settlePause('lane-0')).toBe(false);
+      expect(await queues.lane(0).isPaused()).toBe(true);
     });
   });
 
