@@ -116,7 +116,6 @@ const DEATHS: readonly Death[] = [
     when: 'with keys that nobody knows are applied',
     failpoint: 'after-exec-before-reply=kill@6',
     elsewhereIn: 3,
-    always: true,
   },
   { when: 'in the stream', seen: (pipeline) => pipeline.isStreaming(), elsewhereIn: 2, hereIn: 2 },
 ];

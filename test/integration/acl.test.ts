@@ -46,7 +46,7 @@ function access(target: RedisServer, queue: RedisServer): Record<string, string>
     LANEGATE_QUEUE: `redis://queue@127.0.0.1:${queue.port}`,
     LANEGATE_QUEUE_PASSWORD: 'queue-password',
     LANEGATE_SOURCE_PASSWORD: 'reader-password',
-    LANEGATE_WATCHDOG_MS: '100',
+    LANEGATE_WATCHDOG_MS: '300',
   };
 }
 

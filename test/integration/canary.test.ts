@@ -98,7 +98,7 @@ class Scene implements AsyncDisposable {
       LANEGATE_TARGET: this.target.url,
       LANEGATE_QUEUE: this.queue.url,
       LANEGATE_QUEUE_PASSWORD_FILE: join(folder, 'queue-password'),
-      LANEGATE_WATCHDOG_MS: '100',
+      LANEGATE_WATCHDOG_MS: '300',
       LANEGATE_LOG_LEVEL: 'trace',
     };
   }

@@ -18,7 +18,7 @@ class Bench implements AsyncDisposable {
       LANEGATE_SOURCE: `redis-stream://127.0.0.1:${source.port}?key=binlog`,
       LANEGATE_TARGET: target.url,
       LANEGATE_QUEUE: queue.url,
-      LANEGATE_WATCHDOG_MS: '100',
+      LANEGATE_WATCHDOG_MS: '300',
     };
   }
 

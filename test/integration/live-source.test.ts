@@ -1,7 +1,7 @@
 import { randomInt } from 'node:crypto';
 import { join } from 'node:path';
 import { expect, test } from 'vitest';
-import { everyCase } from '../support/cases.ts';
+import { EVERY_CASE, everyCase } from '../support/cases.ts';
 import { lanegate } from '../support/cli.ts';
 import { until } from '../support/faults.ts';
 import { headOf, LivePipeline, offsetOf } from '../support/live-pipeline.ts';
@@ -58,7 +58,7 @@ test('what many applications do at once is at the target as it is at a replica',
   pipeline.worker({ args: ['--lanes', '4'] });
   pipeline.worker();
   await until('the stream is read', () => pipeline.isStreaming(), 40_000);
-  await traffic.more(6_000);
+  await traffic.more(EVERY_CASE ? 6_000 : 3_000);
   await traffic.stop();
   await pipeline.equals();
   expect((await pipeline.counters()).divergences ?? 0).toBe(0);

@@ -6,6 +6,7 @@ import { RespScanner } from '../../src/binlog/resp.ts';
 import { packageRoot } from '../../src/runtime/package.ts';
 import { openSource } from '../../src/sources/open.ts';
 import type { Entry, Source } from '../../src/sources/source.ts';
+import { EVERY_CASE } from '../support/cases.ts';
 import { type LanegateProcess, lanegate, spawnLanegate } from '../support/cli.ts';
 import { compareServers } from '../support/compare.ts';
 import { PikaBinlogWriter } from '../support/pika-binlog-writer.ts';
@@ -261,7 +262,7 @@ async function bench(source: string): Promise<Bench> {
     LANEGATE_TARGET: target.url,
     LANEGATE_QUEUE: queue.url,
     LANEGATE_BOARD_PORT: '0',
-    LANEGATE_WATCHDOG_MS: '100',
+    LANEGATE_WATCHDOG_MS: '300',
   };
   const cli = (verb: string, ...args: string[]) => lanegate([verb, ...args], { env });
   const run = ['run', '--until', 'caught-up', '--lanes', '4', '--lock-ms', '2000'];
@@ -336,7 +337,7 @@ describe('lanegate run applies them', () => {
   });
 
   // `missing` is the value that Pika 4.0.1 does not log. The other keys' state depends on chance (t2, x) or on the hour.
-  test.each([
+  const RECORDED = [
     { version: '4.0.0', flushAt: 135_251, refused: ['SET p3'], absent: ['p3'] },
     {
       version: '4.0.1',
@@ -344,42 +345,46 @@ describe('lanegate run applies them', () => {
       refused: ['PKSETEXAT ap', 'PKSETEXAT missing', 'SET p3'],
       absent: ['missing', 'p3'],
     },
-  ])('the log of a real Pika v$version is carried but for what is refused', async (recorded) => {
-    const { version, flushAt, refused, absent } = recorded;
-    const fixture = join(FIXTURES, `v${version}`);
-    writeFileSync(join(dir, 'write2file0'), readFileSync(join(fixture, 'write2file0')));
-    const manifest = readFileSync(join(fixture, 'manifest'));
-    const cut = Buffer.from(manifest);
-    cut.writeBigUInt64LE(BigInt(flushAt), 4);
-    writeFileSync(join(dir, 'manifest'), cut);
-    await using pipeline = await bench(`pika-binlog://${dir}`);
-    const client = pipeline.oracle.client();
-    const lines = readFileSync(join(FIXTURES, `commands-v${version}.txt`), 'utf8')
-      .trim()
-      .split('\n');
-    const flush = lines.indexOf('FLUSHALL');
-    const play = async (commands: readonly string[]) => {
-      for (const command of commands) await client.call(...(command.split(' ') as [string]));
-    };
-    const unlike = async () => {
-      const differences = await compareServers(pipeline.oracle.url, pipeline.target.url);
-      return differences.map(({ key }) => key).filter((key) => !/^(key1|s[1-4]|t2|x)$/.test(key));
-    };
+  ];
+  test.each(EVERY_CASE ? RECORDED : RECORDED.slice(1))(
+    'the log of a real Pika v$version is carried but for what is refused',
+    async (recorded) => {
+      const { version, flushAt, refused, absent } = recorded;
+      const fixture = join(FIXTURES, `v${version}`);
+      writeFileSync(join(dir, 'write2file0'), readFileSync(join(fixture, 'write2file0')));
+      const manifest = readFileSync(join(fixture, 'manifest'));
+      const cut = Buffer.from(manifest);
+      cut.writeBigUInt64LE(BigInt(flushAt), 4);
+      writeFileSync(join(dir, 'manifest'), cut);
+      await using pipeline = await bench(`pika-binlog://${dir}`);
+      const client = pipeline.oracle.client();
+      const lines = readFileSync(join(FIXTURES, `commands-v${version}.txt`), 'utf8')
+        .trim()
+        .split('\n');
+      const flush = lines.indexOf('FLUSHALL');
+      const play = async (commands: readonly string[]) => {
+        for (const command of commands) await client.call(...(command.split(' ') as [string]));
+      };
+      const unlike = async () => {
+        const differences = await compareServers(pipeline.oracle.url, pipeline.target.url);
+        return differences.map(({ key }) => key).filter((key) => !/^(key1|s[1-4]|t2|x)$/.test(key));
+      };
 
-    await play(lines.slice(0, flush));
-    expect((await pipeline.run('--on-poison', 'dead-letter')).code).toBe(0);
-    expect((await unlike()).sort()).toEqual(absent);
-    const { deadLetters } = JSON.parse((await pipeline.cli('errors', '--json')).stdout) as {
-      deadLetters: { command: string; key: string }[];
-    };
-    expect(deadLetters.map(({ command, key }) => `${command} ${key}`)).toEqual(refused);
+      await play(lines.slice(0, flush));
+      expect((await pipeline.run('--on-poison', 'dead-letter')).code).toBe(0);
+      expect((await unlike()).sort()).toEqual(absent);
+      const { deadLetters } = JSON.parse((await pipeline.cli('errors', '--json')).stdout) as {
+        deadLetters: { command: string; key: string }[];
+      };
+      expect(deadLetters.map(({ command, key }) => `${command} ${key}`)).toEqual(refused);
 
-    writeFileSync(join(dir, 'manifest'), manifest);
-    await play(lines.slice(flush));
-    await play(Array.from({ length: 150 }, (_, i) => `SET bulk:${i + 1} v${i + 1}`));
-    expect((await pipeline.run('--on-poison', 'dead-letter')).code).toBe(0);
-    expect(await compareServers(pipeline.oracle.url, pipeline.target.url)).toEqual([]);
-  });
+      writeFileSync(join(dir, 'manifest'), manifest);
+      await play(lines.slice(flush));
+      await play(Array.from({ length: 150 }, (_, i) => `SET bulk:${i + 1} v${i + 1}`));
+      expect((await pipeline.run('--on-poison', 'dead-letter')).code).toBe(0);
+      expect(await compareServers(pipeline.oracle.url, pipeline.target.url)).toEqual([]);
+    },
+  );
 
   test('once, though processes are killed and the queue is lost on the way', async () => {
     const logs = ['db0', 'db1'].map((name) => logOf(name, 40_000));

@@ -225,7 +225,7 @@ describe('TLS', () => {
       LANEGATE_SOURCE: String(env.LANEGATE_SOURCE).replace('binlog', 'broken'),
       LANEGATE_TARGET: `rediss://127.0.0.1:${port}`,
       LANEGATE_TARGET_DATA: 'replace',
-      LANEGATE_WATCHDOG_MS: '100',
+      LANEGATE_WATCHDOG_MS: '300',
       LANEGATE_CHUNK_BYTES: '4096',
     };
     await using worker = spawnLanegate(['worker', '--lanes', '2'], { env: changed });

@@ -134,7 +134,7 @@ class Bench implements AsyncDisposable {
       LANEGATE_SOURCE: `redis-stream://127.0.0.1:${this.stream.port}?key=binlog`,
       LANEGATE_TARGET: this.target.url,
       LANEGATE_QUEUE: this.queue.url,
-      LANEGATE_WATCHDOG_MS: '100',
+      LANEGATE_WATCHDOG_MS: '300',
     };
   }
 

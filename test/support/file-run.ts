@@ -27,7 +27,7 @@ export class FileRun implements AsyncDisposable {
   }
 
   spawn(source: string, ...args: string[]): LanegateProcess {
-    const options = ['--board-port', '0', '--watchdog-ms', '100', '--lock-ms', '2000'];
+    const options = ['--board-port', '0', '--watchdog-ms', '300', '--lock-ms', '2000'];
     const dataDir = join(this.dir, 'data');
     return spawnLanegate([
       ...['run', '--source', source, '--target', this.target.url, '--data-dir', dataDir],
