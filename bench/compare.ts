@@ -108,11 +108,12 @@ function figuresOf(results: Results): Map<string, Figure> {
     rate(what, drained.median.perSecond, drained.perSecondOfRuns);
     time(`${what}, CPU of lanegate and its queue`, ownCpuUs(drained.median.cpuUsPerCommand) / 1e6);
   }
-  const { latency } = results;
-  // Under another load it is another figure.
-  const visible = `XADD to visible at ${Math.round((latency?.perSecond ?? 0) / 1000)} k/s`;
-  time(`${visible}, p50`, seconds(latency?.spread.p50Ms));
-  time(`${visible}, p99`, seconds(latency?.spread.p99Ms));
+  for (const { perSecond, spread } of results.latency ?? []) {
+    // Under another load it is another figure.
+    const visible = `XADD to visible at ${Math.round(perSecond / 1000)} k/s`;
+    time(`${visible}, p50`, seconds(spread.p50Ms));
+    time(`${visible}, p99`, seconds(spread.p99Ms));
+  }
   time('one gate, p50', seconds(results.gates?.closed.p50Ms));
   return figures;
 }

@@ -7,7 +7,8 @@ import { Probe } from './probe.ts';
 import { say } from './say.ts';
 import { type Bench, KEYSPACE } from './support.ts';
 
-const PER_SECOND = 5_000;
+/** Commands a second: a common load, and a high one. */
+export const RATES = [2_000, 5_000] as const;
 const WARM_UP_MS = 2_000;
 const MEASURED_MS = 10_000;
 const PROBE_EVERY_MS = 10;
@@ -21,7 +22,7 @@ export interface Latency {
   readonly floor: Spread;
 }
 
-export async function latencyOnce(bench: Bench): Promise<Latency> {
+export async function latencyOnce(bench: Bench, ratePerSecond: number): Promise<Latency> {
   const key = 'binlog-latency';
   await bench.source.client().del(key);
   await using pipeline = await bench.pipeline(key);
@@ -30,10 +31,12 @@ export async function latencyOnce(bench: Bench): Promise<Latency> {
   await using probe = new Probe(pipeline);
   const floor: number[] = [];
   for (let i = 0; i < FLOOR_PROBES; i++) floor.push(await probe.floor());
-  await load(probe, WARM_UP_MS);
-  const { latencies, appended, ms } = await load(probe, MEASURED_MS);
+  await load(probe, ratePerSecond, WARM_UP_MS);
+  const { latencies, appended, ms } = await load(probe, ratePerSecond, MEASURED_MS);
   const result = { perSecond: (appended / ms) * 1000, spread: spreadOf(latencies), floor: spreadOf(floor) };
-  say(`latency: p50 ${result.spread.p50Ms.toFixed(2)} ms, p99 ${result.spread.p99Ms.toFixed(2)} ms`);
+  say(
+    `latency at ${ratePerSecond} commands/s: p50 ${result.spread.p50Ms.toFixed(2)} ms, p99 ${result.spread.p99Ms.toFixed(2)} ms`,
+  );
   await bench.source.client().del(key);
   return result;
 }
@@ -41,6 +44,7 @@ export async function latencyOnce(bench: Bench): Promise<Latency> {
 /** Probes count as part of the load. */
 async function load(
   probe: Probe,
+  ratePerSecond: number,
   forMs: number,
 ): Promise<{ latencies: number[]; appended: number; ms: number }> {
   const startedMs = performance.now();
@@ -52,7 +56,7 @@ async function load(
       waiting.push(probe.probe());
       appended++;
     }
-    while (appended < (elapsedMs / 1000) * PER_SECOND) {
+    while (appended < (elapsedMs / 1000) * ratePerSecond) {
       probe.append([['SET', `key:${Math.floor(Math.random() * KEYSPACE)}`, VALUE]]);
       appended++;
     }

@@ -12,7 +12,7 @@ import { BY_ROLE, drainRuns, fillDrain, ONE, TWO } from './drain.ts';
 import { median, medianRun } from './figures.ts';
 import { type Gates, gatesOnce } from './gates.ts';
 import { growthOnce } from './growth.ts';
-import { type Latency, latencyOnce } from './latency.ts';
+import { type Latency, latencyOnce, RATES } from './latency.ts';
 import { machineFacts } from './machine.ts';
 import { mixRuns } from './mix.ts';
 import { profileDrains } from './profile.ts';
@@ -148,9 +148,13 @@ async function measure(bench: Bench, request: Request): Promise<Results> {
   });
   await part('ceiling', ceiling);
   await part('latency', async () => {
-    const all: Latency[] = [];
-    for (let i = 0; i < runs; i++) all.push(await latencyOnce(bench));
-    results.latency = medianRun(all, (run) => run.spread.p99Ms);
+    const measured: Latency[] = [];
+    for (const ratePerSecond of RATES) {
+      const all: Latency[] = [];
+      for (let i = 0; i < runs; i++) all.push(await latencyOnce(bench, ratePerSecond));
+      measured.push(medianRun(all, (run) => run.spread.p99Ms));
+    }
+    results.latency = measured;
   });
   await part('gates', async () => {
     const all: Gates[] = [];

@@ -18,7 +18,8 @@ export interface Results {
   ceiling?: { readonly perSecond: number; readonly perSecondOfRuns: readonly number[] };
   drain?: { readonly oneWorker: Drain; twoWorkers?: Drain };
   byRole?: Drain;
-  latency?: Latency;
+  /** At each of its rates. */
+  latency?: readonly Latency[];
   gates?: Gates;
   mix?: Mix;
   growth?: Growth;

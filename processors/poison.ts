@@ -116,7 +116,8 @@ export async function stopPlace(
   if (place.startsWith('lane:')) {
     const lane = Number(place.slice('lane:'.length));
     await redis.hset(journal.keys.pauses, `${laneQueue(lane)}|stop`, record.atMs);
-    await queues.lane(lane).pause();
+    // Not paused if it was resumed meanwhile.
+    await queues.settlePause(laneQueue(lane));
   }
   sayStopped(context, place, record, before);
 }
