@@ -31,10 +31,9 @@ export async function announce(
   const { journal, queues } = context;
   const snapshot = await journal.snapshot(checkpoints.length, checkpoints);
   if (!snapshot) return undefined;
-  const behind = snapshot.views.filter((view) => (checkpoints[view.lane] ?? 0) < view.tail);
+  const behind = snapshot.views.filter((view) => isBehind(view, checkpoints));
   if (options.everyLane) {
-    // Applied by somebody who died before the replies were read: a job accounts for that.
-    const unread = snapshot.views.filter((view) => (view.seen ?? -1) < (checkpoints[view.lane] ?? 0));
+    const unread = snapshot.views.filter((view) => isUnread(view, checkpoints));
     await Promise.all(unread.map(({ lane, tail }) => queues.addApply(lane, tail, tail)));
   }
   if (behind.length === 0) return snapshot;
@@ -55,6 +54,20 @@ export async function announce(
       .map((view) => queues.addApply(view.lane, (checkpoints[view.lane] ?? 0) + 1, view.tail)),
   ]);
   return snapshot;
+}
+
+/** False when the watchdog would find nothing to announce. */
+export function needsAnnouncing({ views }: Snapshot, checkpoints: readonly number[]): boolean {
+  return views.some((view) => isBehind(view, checkpoints) || isUnread(view, checkpoints));
+}
+
+function isBehind(view: LaneView, checkpoints: readonly number[]): boolean {
+  return (checkpoints[view.lane] ?? 0) < view.tail;
+}
+
+/** Applied by somebody who died before the replies were read: a job accounts for that. */
+function isUnread(view: LaneView, checkpoints: readonly number[]): boolean {
+  return (view.seen ?? -1) < (checkpoints[view.lane] ?? 0);
 }
 
 /** Reads all checkpoints on `session` and announces. */

@@ -5,7 +5,7 @@
 import { INGEST_QUEUE } from '../queues/names.ts';
 import { CommandTable } from '../src/binlog/command-table.ts';
 import { NO_GENERATION } from '../src/journal/records.ts';
-import { controlState } from '../src/protocol/control-state.ts';
+import { checkpointSeqs, controlState } from '../src/protocol/control-state.ts';
 import { endsBeforeApplied, holdsRole } from '../src/protocol/start.ts';
 import { Backoff, sleep } from '../src/runtime/backoff.ts';
 import { AbortedError, ConfigurationError, StopError } from '../src/runtime/errors.ts';
@@ -257,12 +257,14 @@ export class IngestHolder {
     ]);
     if (inForce?.id !== started.journalId) return 'restart';
     if (paused === 1) return 'paused';
-    const [identityText, markText] = await session.read([control.identity, control.mark]);
+    const texts = await session.read(control.all(started.lanes));
+    const [identityText, markText] = texts;
     const identity = parseIdentity(identityText ?? '');
     if (!identity && (await settleFlush(this.#context, session, { finish: false })) === 'look again')
       return undefined;
     if (identity?.journal !== started.journalId) return 'restart';
-    const lanes = await gaps(this.#context, session, identity);
+    const checkpoints = checkpointSeqs(texts.slice(2), identity.generation);
+    const lanes = await gaps(this.#context, session, identity, checkpoints);
     if (lanes.length > 0 && this.#gaps.length > 0) {
       log.warn({ lanes }, 'the journal has holes');
       return 'restart';

@@ -109,7 +109,10 @@ export async function startIngest(
 
   const inForce = await journal.inForce();
   let step = startStep(known, inForce, undefined);
-  if (step === 'look at the lanes') step = startStep(known, inForce, await gaps(context, session, identity));
+  if (step === 'look at the lanes') {
+    const checkpoints = await readCheckpoints(context, session, identity);
+    step = startStep(known, inForce, await gaps(context, session, identity, checkpoints));
+  }
   if (step === 'rebuild') return await rebuild(context, session, known, inForce);
   const start = await journal.begin(identity.journal, context.workerId);
   if (start === 'fenced' || start === 'missing') throw new Raced('the journal was changed');
@@ -142,15 +145,19 @@ export async function gaps(
   context: PipelineContext,
   session: FencedSession,
   identity: Identity,
+  checkpoints: readonly (number | undefined)[],
 ): Promise<number[]> {
-  const checkpoints = await readCheckpoints(context, session, identity);
   if (checkpoints.includes(undefined)) {
     await awaitFlush(context, session);
     throw foreignControlKeys(context);
   }
-  const snapshot = await context.journal.snapshot(identity.lanes, checkpoints);
+  const { journal } = context;
+  const [snapshot, hasHole] = await Promise.all([
+    journal.snapshot(identity.lanes, checkpoints),
+    journal.hasHole(),
+  ]);
   if (!snapshot || snapshot.id !== identity.journal) throw new Raced('the journal was changed');
-  if (await context.journal.hasHole()) return snapshot.views.map((view) => view.lane);
+  if (hasHole) return snapshot.views.map((view) => view.lane);
   return lanesWithGap(snapshot.views, checkpoints as number[]);
 }
 
@@ -290,7 +297,8 @@ async function rebuild(
       { seq: mark.seq, position: mark.position },
       'the journal was made anew behind the low-water mark',
     );
-  if ((await gaps(context, session, next.identity)).length > 0) {
+  const checkpoints = await readCheckpoints(context, session, next.identity);
+  if ((await gaps(context, session, next.identity, checkpoints)).length > 0) {
     const now = await journal.inForce();
     if (now?.id !== next.journal.id || now.epoch !== made.epoch) throw new Raced('another ingest took over');
     throw new StopError(

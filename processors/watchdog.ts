@@ -5,7 +5,7 @@
 import { INGEST_QUEUE } from '../queues/names.ts';
 import { lanesWithGap } from '../src/journal/mark.ts';
 import type { FencedSession } from '../src/target/session.ts';
-import { announce } from './announce.ts';
+import { announce, needsAnnouncing } from './announce.ts';
 import type { PipelineContext } from './context.ts';
 import { type MarkStep, moveMark } from './mark.ts';
 
@@ -56,14 +56,19 @@ export class Watchdog {
 
   async #lookAround(session: FencedSession): Promise<void> {
     const { queues, records, journal, now, redis, log } = this.#context;
-    if (!(await records.stops()).has('ingest') && !(await this.#operatorPaused(INGEST_QUEUE))) {
+    const [stops, paused] = await Promise.all([records.stops(), this.#operatorPaused(INGEST_QUEUE)]);
+    if (!stops.has('ingest') && !paused) {
       await queues.freeIngest();
       await queues.addIngest();
     }
     const claim = journal.keys.claim('watchdog');
     const holdMs = Math.max(100, Math.round(this.#context.options.watchdogMs * 0.8));
-    if ((await redis.set(claim, this.#context.workerId, 'PX', holdMs, 'NX')) !== 'OK') return;
-    await this.#reconcilePauses();
+    const [claimed, pauses] = await Promise.all([
+      redis.set(claim, this.#context.workerId, 'PX', holdMs, 'NX'),
+      redis.hkeys(journal.keys.pauses),
+    ]);
+    if (claimed !== 'OK') return;
+    await this.#reconcilePauses(pauses);
     const step = await moveMark(this.#context, session);
     if (!step) return;
     this.#noticeRollback(step);
@@ -74,7 +79,9 @@ export class Watchdog {
     }
     const freed = await queues.freeLanes(step.snapshot.lanes);
     if (freed > 0) log.warn({ freed }, 'queues were stuck: part of their keys was removed');
-    await announce(this.#context, step.checkpoints, { everyLane: true });
+    // What is committed from here on is announced by whoever commits it, and by the next look.
+    if (needsAnnouncing(step.snapshot, step.checkpoints))
+      await announce(this.#context, step.checkpoints, { everyLane: true });
     await this.#settle(step);
     await this.#trim(step);
   }
@@ -148,9 +155,8 @@ export class Watchdog {
   }
 
   /** Every pause has an owner that is alive, and every operator's pause is in force. */
-  async #reconcilePauses(): Promise<void> {
+  async #reconcilePauses(pauses: readonly string[]): Promise<void> {
     const { redis, journal, queues, records, now } = this.#context;
-    const pauses = Object.keys(await redis.hgetall(journal.keys.pauses));
     if (pauses.length === 0) return;
     const inForce = await journal.inForce();
     if (inForce) await records.dropVoid(inForce.generation);

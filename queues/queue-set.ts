@@ -119,22 +119,20 @@ export class QueueSet {
 
   /** Frees lane queues of what would keep them still for ever: see orphans.lua. Returns how much there was. */
   async freeLanes(lanes: number): Promise<number> {
-    const freed = Array.from({ length: lanes }, (_, lane) =>
-      this.#free(laneQueue(lane), [`de:${APPLY_ID}`, `dn:${APPLY_ID}`], ''),
-    );
-    return (await Promise.all(freed)).reduce((sum, count) => sum + count, 0);
+    const queues = Array.from({ length: lanes }, (_, lane) => laneQueue(lane));
+    return await this.#free(queues, [`de:${APPLY_ID}`, `dn:${APPLY_ID}`], '');
   }
 
   /** The same for the ingest job, whose id is fixed. */
   async freeIngest(): Promise<number> {
-    return await this.#free(INGEST_QUEUE, [INGEST_JOB_ID], INGEST_JOB_ID);
+    return await this.#free([INGEST_QUEUE], [INGEST_JOB_ID], INGEST_JOB_ID);
   }
 
-  async #free(queue: string, blocking: readonly string[], job: string): Promise<number> {
-    const keys = ['meta', 'marker', 'wait', 'active', ...blocking].map(
-      (key) => `${this.#keys.prefix}:${queue}:${key}`,
-    );
-    return Number(await runScript(this.#redis, 'orphans', [this.#keys.pauses, ...keys], [queue, job]));
+  async #free(queues: readonly string[], blocking: readonly string[], job: string): Promise<number> {
+    const ofQueue = ['meta', 'marker', 'wait', 'active', ...blocking];
+    const keys = queues.flatMap((queue) => ofQueue.map((key) => `${this.#keys.prefix}:${queue}:${key}`));
+    const args = queues.flatMap((queue) => [queue, job]);
+    return Number(await runScript(this.#redis, 'orphans', [this.#keys.pauses, ...keys], args));
   }
 
   /** Pauses or resumes lane queues in the name of `owner`; returns how many changed. */

@@ -1,30 +1,34 @@
 --[[
-  Puts right what is left of a queue when part of its keys were removed by hand: a gate's pause flag without the record
+  Puts right what is left of queues when part of their keys were removed by hand: a gate's pause flag without the record
   that names its owner, and an id that keeps a job from being added although that job is nowhere.
 
-  KEYS  1 pauses, 2 meta, 3 marker, 4 wait, 5 active, 6 key that blocks (a deduplication id, or the job with a fixed id),
-        7.. keys that go with it
-  ARGV  1 queue name, 2 job id; '' = the value of KEYS[6]
+  KEYS  1 pauses, then as many for each queue, those of the first queue first: meta, marker, wait, active,
+        key that blocks (a deduplication id, or the job with a fixed id), keys that go with it
+  ARGV  per queue its name, and a job id; '' = the value of the key that blocks
   Returns the number of things put right.
 ]]
-local changed = 0
-if redis.call('HGET', KEYS[2], 'paused') == 'gate' then
-  local owned = false
-  for _, field in ipairs(redis.call('HKEYS', KEYS[1])) do
-    if string.sub(field, 1, #ARGV[1] + 6) == ARGV[1] .. '|gate:' then owned = true end
-  end
-  if not owned then
-    redis.call('HDEL', KEYS[2], 'paused')
-    if redis.call('LLEN', KEYS[4]) > 0 then redis.call('ZADD', KEYS[3], 0, '0') end
-    changed = changed + 1
-  end
+local owned = {}
+for _, field in ipairs(redis.call('HKEYS', KEYS[1])) do
+  local queue = string.match(field, '^(.-)|gate:')
+  if queue then owned[queue] = true end
 end
-if redis.call('EXISTS', KEYS[6]) == 1 then
-  local job = ARGV[2]
-  if job == '' then job = redis.call('GET', KEYS[6]) end
-  if not redis.call('LPOS', KEYS[4], job) and not redis.call('LPOS', KEYS[5], job) then
-    for i = 6, #KEYS do redis.call('DEL', KEYS[i]) end
+local changed = 0
+local queues = #ARGV / 2
+local width = (#KEYS - 1) / queues
+for i = 0, queues - 1 do
+  local queue, job = ARGV[2 * i + 1], ARGV[2 * i + 2]
+  local meta, marker, wait, active, blocking = unpack(KEYS, 2 + width * i, 6 + width * i)
+  if redis.call('HGET', meta, 'paused') == 'gate' and not owned[queue] then
+    redis.call('HDEL', meta, 'paused')
+    if redis.call('LLEN', wait) > 0 then redis.call('ZADD', marker, 0, '0') end
     changed = changed + 1
+  end
+  if redis.call('EXISTS', blocking) == 1 then
+    if job == '' then job = redis.call('GET', blocking) end
+    if not redis.call('LPOS', wait, job) and not redis.call('LPOS', active, job) then
+      for key = 6 + width * i, 1 + width * (i + 1) do redis.call('DEL', KEYS[key]) end
+      changed = changed + 1
+    end
   end
 end
 return changed

@@ -261,8 +261,10 @@ export class WorkerProcess {
       ...(this.#holder?.view ? { ingest: this.#holder.view } : {}),
     };
     const { workers } = this.context.journal.keys;
-    await this.#redis.hset(workers, this.id, JSON.stringify(registration));
-    const alive = await aliveWorkers(this.#redis, this.context.journal.keys, Date.now());
+    const [, alive] = await Promise.all([
+      this.#redis.hset(workers, this.id, JSON.stringify(registration)),
+      aliveWorkers(this.#redis, this.context.journal.keys, Date.now()),
+    ]);
     const sharing = alive.filter((worker) => worker.roles.includes('lanes')).length;
     this.#jobs.lanesMax = fairShare(this.#lanes.length, sharing, this.#holder?.view !== undefined);
   }

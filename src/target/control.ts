@@ -7,34 +7,38 @@ import { RESERVED_PREFIX } from '../binlog/reserved-keys.ts';
 
 export const FORMAT = 1;
 
-const identitySchema = z.strictObject({
-  format: z.literal(FORMAT),
-  pipeline: z.string(),
-  source: z.string(),
-  from: z.string(),
-  lanes: z.int().min(1),
-  routing: z.string(),
-  generation: z.string(),
-  journal: z.string(),
-  /** Commands that the target has and the shipped table has not, as CommandTable.additions() writes them. */
-  commands: z.string(),
-  graceMs: z.number(),
-  /** Deadlines are not held back: the target is in import mode, and has to stay in it. */
-  importMode: z.literal(true).optional(),
-});
+const identitySchema = z
+  .strictObject({
+    format: z.literal(FORMAT),
+    pipeline: z.string(),
+    source: z.string(),
+    from: z.string(),
+    lanes: z.int().min(1),
+    routing: z.string(),
+    generation: z.string(),
+    journal: z.string(),
+    /** Commands that the target has and the shipped table has not, as CommandTable.additions() writes them. */
+    commands: z.string(),
+    graceMs: z.number(),
+    /** Deadlines are not held back: the target is in import mode, and has to stay in it. */
+    importMode: z.literal(true).optional(),
+  })
+  .readonly();
 
 /** Who writes here. `routing` is the fingerprint of everything that decides which lanes a command needs. */
 export type Identity = z.infer<typeof identitySchema>;
 
-const markSchema = z.strictObject({
-  generation: z.string(),
-  mark: z.int(),
-  /** Resume position at or before the mark, the seq before it, and the lanes' tails there. */
-  position: z.string(),
-  seq: z.int(),
-  tails: z.array(z.int()),
-  timeMs: z.number(),
-});
+const markSchema = z
+  .strictObject({
+    generation: z.string(),
+    mark: z.int(),
+    /** Resume position at or before the mark, the seq before it, and the lanes' tails there. */
+    position: z.string(),
+    seq: z.int(),
+    tails: z.array(z.int()).readonly(),
+    timeMs: z.number(),
+  })
+  .readonly();
 
 /** Everything up to `mark` is applied. */
 export type Mark = z.infer<typeof markSchema>;
@@ -92,12 +96,17 @@ export function newJournalId(): string {
   return `j${randomBytes(8).toString('hex')}`;
 }
 
-export function parseIdentity(text: string): Identity | undefined {
-  return parseAs(identitySchema, text);
-}
+export const parseIdentity = remembering((text) => parseAs(identitySchema, text));
 
-export function parseMark(text: string): Mark | undefined {
-  return parseAs(markSchema, text);
+export const parseMark = remembering((text) => parseAs(markSchema, text));
+
+/** Looks come many times a second and find the same text. What is handed out is frozen (`readonly` of the schemas). */
+function remembering<T>(parse: (text: string) => T): (text: string) => T {
+  let last: { readonly text: string; readonly value: T } | undefined;
+  return (text) => {
+    if (last?.text !== text) last = { text, value: parse(text) };
+    return last.value;
+  };
 }
 
 function parseAs<T>(schema: z.ZodType<T>, text: string): T | undefined {

@@ -464,6 +464,29 @@ describe('a pause for the eye, on real BullMQ queues', () => {
     });
   });
 
+  test('without its record is taken away, as is an id of a job that is nowhere; other lanes keep theirs', async () => {
+    await withQueues(async (queues, journal) => {
+      const ofLane = (lane: number, key: string) => `${journal.keys.prefix}:lane-${lane}:${key}`;
+      for (const lane of [1, 2, 3]) await queues.addApply(lane, 1, 1);
+      await queues.gatePause('pause', 'gate:j1:5', [1, 2], 9);
+      await redis.hdel(journal.keys.pauses, 'lane-2|gate:j1:5');
+      await redis.del(ofLane(2, 'marker'), ofLane(3, 'wait'));
+      expect(await queues.freeLanes(4)).toBe(2);
+      expect(await queues.freeLanes(4)).toBe(0);
+      expect(await queues.pausedByOperator([0, 1, 2, 3])).toEqual(new Set());
+      expect(await Promise.all([1, 2, 3].map((lane) => queues.lane(lane).isPaused()))).toEqual([
+        true,
+        false,
+        false,
+      ]);
+      const blocked = await redis.exists([1, 2, 3].map((lane) => ofLane(lane, 'de:apply')));
+      expect(blocked).toBe(2);
+      expect(await redis.exists(ofLane(2, 'marker'))).toBe(1);
+      await queues.addApply(3, 1, 1);
+      expect(await queues.lane(3).getWaitingCount()).toBe(1);
+    });
+  });
+
   test("an operator's resume during a gate's pause holds, and the gate's end changes nothing", async () => {
     await withQueues(async (queues, _journal, worked) => {
       await queues.gatePause('pause', 'gate:j1:5', [0], 9);
