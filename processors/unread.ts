@@ -16,10 +16,14 @@ export async function accountForUnread(
 ): Promise<boolean> {
   const { journal, records, redis, now, options } = context;
   const { journalId, generation, lane, seq } = at;
+  const before = await journal.seenThrough(journalId, lane);
+  if (!before) return false;
+  if ((before.seen ?? -1) >= seq) return true;
+  if (await redis.exists(journal.keys.gateClaim(journalId, seq))) return false;
+  // A gate that gave up its claim just now had written its account before.
   const known = await journal.seenThrough(journalId, lane);
   if (!known) return false;
-  if (known.seen !== undefined && known.seen >= seq) return true;
-  if (await redis.exists(journal.keys.gateClaim(journalId, seq))) return false;
+  if ((known.seen ?? -1) >= seq) return true;
   if (known.seen !== undefined) {
     const reason = 'applied, but the replies were not read before the process or the connection died';
     const span = { seq: known.seen + 1, through: seq, lanes: [lane], command: null, key: null, reason };

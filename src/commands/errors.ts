@@ -4,7 +4,7 @@ import { RespError, RespScanner } from '../binlog/resp.ts';
 import type { StopRecord } from '../journal/records.ts';
 import type { CommandContext } from './context.ts';
 import { escapeControl, formatCount } from './format.ts';
-import { withPipeline } from './open-pipeline.ts';
+import { withPipelineOrItsRemains } from './open-pipeline.ts';
 import { stopText } from './stop-text.ts';
 
 /** Of each stream the newest are shown; the rest is counted. */
@@ -27,7 +27,7 @@ interface Listing {
 
 export async function errors(context: CommandContext): Promise<number> {
   const { config, stdout } = context;
-  return await withPipeline(context, async ({ redis, journal, records }) => {
+  return await withPipelineOrItsRemains(context, async ({ redis, journal, records }) => {
     const { keys } = journal;
     const inForce = await journal.inForce();
     const stops = [...(await records.stops())]

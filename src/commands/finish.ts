@@ -236,14 +236,8 @@ class Finish {
 
   /** What had a deadline at the target, and was not there at the source: gone on both sides once the source's DEL is applied. */
   async #settleLone({ lone, loneMore }: Deadlines): Promise<void> {
-    const left: Lone[] = [];
     const pair = { source: this.#source, target: this.#target };
-    if (lone.length > 0) {
-      // Looking at a key whose time has come is what makes the source log its DEL.
-      await atTargetOnly(pair, lone);
-      await this.#caughtUp();
-      left.push(...(await atTargetOnly(pair, lone)));
-    }
+    const left = await atTargetOnly(pair, lone, () => this.#caughtUp());
     const first = left.slice(0, FIRST_MAX).map(({ db, key }) => ({ db, key: formatKey(key, 256) }));
     this.#report.targetOnly = { count: left.length, first, notLookedAt: loneMore };
     if (left.length > 0)

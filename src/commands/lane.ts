@@ -4,7 +4,7 @@ import { ConfigurationError, StopError } from '../runtime/errors.ts';
 import type { PipelineStatus } from '../status.ts';
 import type { CommandContext } from './context.ts';
 import { escapeControl, formatBytes } from './format.ts';
-import { type OpenPipeline, operatorName, withPipeline } from './open-pipeline.ts';
+import { type OpenPipeline, operatorName, withPipelineOrItsRemains } from './open-pipeline.ts';
 import { stopText } from './stop-text.ts';
 
 const LANE_MAX = 255;
@@ -19,7 +19,7 @@ interface Request {
 
 export async function lane(context: CommandContext): Promise<number> {
   const request = readRequest(context);
-  return await withPipeline(context, async (pipeline) => {
+  return await withPipelineOrItsRemains(context, async (pipeline) => {
     const { redis, journal, records, queues } = pipeline;
     const places = await placesOf(request, pipeline);
     const operator = new Operator({

@@ -1,4 +1,6 @@
+import { existsSync } from 'node:fs';
 import { hostname, userInfo } from 'node:os';
+import { join } from 'node:path';
 import type { Redis } from 'ioredis';
 import type { QueueSet } from '../../queues/queue-set.ts';
 import { Journal } from '../journal/journal.ts';
@@ -30,10 +32,32 @@ export async function withPipeline<T>(
   context: CommandContext,
   work: (pipeline: OpenPipeline) => Promise<T>,
 ): Promise<T> {
+  return await withQueueAt(await locateQueue(context), context, work);
+}
+
+/** For short commands that an ended run leaves something to do: its queue server comes back meanwhile. */
+export async function withPipelineOrItsRemains<T>(
+  context: CommandContext,
+  work: (pipeline: OpenPipeline) => Promise<T>,
+): Promise<T> {
+  const reached = await reachQueue(context);
+  if (reached === undefined) return await withPipeline(context, work);
+  try {
+    return await withQueueAt(reached.endpoint, context, work);
+  } finally {
+    await reached.close();
+  }
+}
+
+async function withQueueAt<T>(
+  endpoint: Endpoint,
+  context: CommandContext,
+  work: (pipeline: OpenPipeline) => Promise<T>,
+): Promise<T> {
   const { config } = context;
   const source = sourceOf(context.config, (text) => context.stderr.write(`lanegate: ${text}\n`));
   let queues: QueueSet | undefined;
-  const redis = await connectQueue(await locateQueue(context), `lanegate:${config.name}:cli`);
+  const redis = await connectQueue(endpoint, `lanegate:${config.name}:cli`);
   const journal = new Journal(config.name, redis);
   const { name, target } = config;
   const observer = new Observer({ name, version: packageVersion(), redis, target, source, now: Date.now });
@@ -66,6 +90,20 @@ export async function locateQueue({ config }: CommandContext): Promise<Endpoint>
     '--queue is missing (or LANEGATE_QUEUE, or queue in the file of --config), ' +
       `and no embedded queue server runs in ${config.dataDir} (--data-dir)`,
   ]);
+}
+
+/** --queue, else the embedded server of a run, else one for what a run that has ended left in --data-dir. */
+export async function reachQueue({
+  config,
+  log,
+}: CommandContext): Promise<
+  { readonly endpoint: Endpoint; readonly close: () => Promise<void> } | undefined
+> {
+  const endpoint = config.queue ?? (await EmbeddedQueue.find(config.dataDir));
+  if (endpoint !== undefined) return { endpoint, close: async () => {} };
+  if (!existsSync(join(config.dataDir, 'queue'))) return undefined;
+  const embedded = await EmbeddedQueue.start({ dataDir: config.dataDir, log });
+  return { endpoint: embedded.endpoint, close: () => embedded.stop() };
 }
 
 /** `user@host`, for what is kept with a decision. */

@@ -18,13 +18,18 @@ export interface Progress {
 
 /** Turns the statuses of one `run --until caught-up` into rates. */
 export class ProgressMeter {
-  #first: PipelineStatus | undefined;
+  #appliedBefore: number | undefined;
   #last: PipelineStatus | undefined;
   #commandsPerMs: number | undefined;
   #entriesPerMs: number | undefined;
 
+  /** `appliedBefore`: commands that had been applied when the run began; default: those of the first status. */
+  constructor(appliedBefore?: number) {
+    this.#appliedBefore = appliedBefore;
+  }
+
   update(status: PipelineStatus): Progress {
-    this.#first ??= status;
+    this.#appliedBefore ??= status.counters.applied;
     const last = this.#last;
     const ms = last === undefined ? 0 : status.time - last.time;
     if (last !== undefined && ms > 0) {
@@ -34,7 +39,7 @@ export class ProgressMeter {
     }
     if (last === undefined || ms > 0) this.#last = status;
     return {
-      applied: Math.max(0, status.counters.applied - this.#first.counters.applied),
+      applied: Math.max(0, status.counters.applied - this.#appliedBefore),
       commandsPerSecond: (this.#commandsPerMs ?? 0) * 1000,
       lagEntries: status.lagEntries,
       msLeft: timeLeft(status.lagEntries, this.#entriesPerMs ?? 0),

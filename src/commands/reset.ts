@@ -1,9 +1,6 @@
-import { existsSync } from 'node:fs';
-import { join } from 'node:path';
 import { createInterface } from 'node:readline/promises';
 import type { Redis } from 'ioredis';
 import { JournalKeys } from '../journal/keys.ts';
-import { EmbeddedQueue } from '../roles/embedded-queue.ts';
 import { connectQueue } from '../roles/queue-connection.ts';
 import { aliveWorkers } from '../roles/registration.ts';
 import type { Endpoint } from '../runtime/endpoint.ts';
@@ -13,6 +10,7 @@ import { ControlKeys } from '../target/control.ts';
 import { FencedSession } from '../target/session.ts';
 import type { CommandContext } from './context.ts';
 import { formatCount } from './format.ts';
+import { reachQueue } from './open-pipeline.ts';
 import { sourceOf } from './source-of.ts';
 
 const SCAN_COUNT = 1_000;
@@ -64,19 +62,15 @@ async function withPlaces(
   target: Endpoint,
   work: (places: Places) => Promise<number>,
 ): Promise<number> {
-  const { config, log } = context;
+  const { config } = context;
   const source = sourceOf(context.config, (text) => context.stderr.write(`lanegate: ${text}\n`));
   const closers: (() => Promise<unknown>)[] = [async () => source?.close()];
   try {
     const session = await openTarget(config.name, target);
     closers.push(async () => session.close());
-    let endpoint = config.queue ?? (await EmbeddedQueue.find(config.dataDir));
-    if (endpoint === undefined && existsSync(join(config.dataDir, 'queue'))) {
-      // The run has ended and taken its server along: what it left behind lies in the server's AOF.
-      const embedded = await EmbeddedQueue.start({ dataDir: config.dataDir, log });
-      closers.push(() => embedded.stop());
-      endpoint = embedded.endpoint;
-    }
+    const reached = await reachQueue(context);
+    if (reached) closers.push(reached.close);
+    const endpoint = reached?.endpoint;
     const queue = endpoint && (await connectQueue(endpoint, `lanegate:${config.name}:reset`));
     if (queue) closers.push(async () => queue.disconnect());
     const queueName = endpoint?.display ?? 'none';

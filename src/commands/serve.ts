@@ -51,8 +51,13 @@ export async function serve(context: CommandContext, options: ServeOptions): Pro
   let worker: WorkerProcess | undefined;
   let http: HttpServer | undefined;
   let stopFollowing = () => {};
+  const ends = config.until === 'caught-up' || source?.finite === true;
+  let meter = new ProgressMeter();
   try {
-    if (options.work) worker = await startWorker(context, options.queue, source);
+    if (options.work) worker = await admitWorker(context, options.queue, source);
+    // In front of the start: a short log may be applied before anybody looks.
+    if (ends) meter = new ProgressMeter((await observer.status()).counters.applied);
+    if (worker) begin(context, options.queue, worker);
     if (options.board && config.boardPort > 0) {
       const followed = await boardOf(config, observer, redis, log);
       http = followed.board;
@@ -61,8 +66,7 @@ export async function serve(context: CommandContext, options: ServeOptions): Pro
       const { startHealthServer } = await import('../roles/http.ts');
       http = await startHealthServer({ host: config.httpHost, port: config.httpPort, ...observed(observer) });
     }
-    if (config.until === 'caught-up' || source?.finite === true)
-      return await untilCaughtUp(context, observer, source);
+    if (ends) return await untilCaughtUp(context, observer, { source, meter });
     await aborted(signal);
     return 0;
   } finally {
@@ -75,7 +79,8 @@ export async function serve(context: CommandContext, options: ServeOptions): Pro
   }
 }
 
-async function startWorker(
+/** A worker whose start-up checks have passed, not begun. */
+async function admitWorker(
   { config, log, signal }: CommandContext,
   queue: Endpoint,
   source: Source | undefined,
@@ -96,12 +101,15 @@ async function startWorker(
     await worker.stop(0);
     throw error;
   }
+  return worker;
+}
+
+function begin({ config, log }: CommandContext, queue: Endpoint, worker: WorkerProcess): void {
   worker.start();
   log.info(
-    { worker: worker.id, roles: config.roles, target: target.display, queue: queue.display },
+    { worker: worker.id, roles: config.roles, target: config.target?.display, queue: queue.display },
     'worker started',
   );
-  return worker;
 }
 
 async function boardOf(
@@ -150,9 +158,8 @@ function observed(observer: Observer) {
 async function untilCaughtUp(
   { stdout, stderr, signal }: CommandContext,
   observer: Observer,
-  source: Source | undefined,
+  { source, meter }: { readonly source: Source | undefined; readonly meter: ProgressMeter },
 ): Promise<number> {
-  const meter = new ProgressMeter();
   const terminal = (stderr as { isTTY?: boolean }).isTTY === true;
   const startedMs = performance.now();
   const end = await waitUntilCaughtUp({

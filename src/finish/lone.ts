@@ -1,6 +1,7 @@
 import type { Pair } from '../verify/values/pair.ts';
 
 const BATCH_KEYS = 256;
+const LOOKS = 4;
 
 /** A key with a deadline at the target that the source does not have. */
 export interface Lone {
@@ -9,10 +10,23 @@ export interface Lone {
 }
 
 /**
- * Those of `keys` that are at the target, and not at the source. A source that is not frozen logs the DEL of each key whose
- * time has come when it is asked.
+ * Those of `keys` that stay at the target without being at the source. A source that is not frozen logs the DEL of a key
+ * whose time has come when it is asked; one that is written and ends anew between two questions is asked for again.
  */
-export async function atTargetOnly({ source, target }: Pair, keys: readonly Lone[]): Promise<Lone[]> {
+export async function atTargetOnly(
+  pair: Pair,
+  keys: readonly Lone[],
+  caughtUp: () => Promise<void>,
+): Promise<readonly Lone[]> {
+  let left = keys;
+  for (let look = 1; look <= LOOKS && left.length > 0; look++) {
+    if (look > 1) await caughtUp();
+    left = await lookAt(pair, left);
+  }
+  return left;
+}
+
+async function lookAt({ source, target }: Pair, keys: readonly Lone[]): Promise<Lone[]> {
   const left: Lone[] = [];
   for (const [db, some] of byDatabase(keys)) {
     const here = await source.select(db);

@@ -1,9 +1,10 @@
 // From what queue, target and source say to the status that people read. Pure.
 //
 // lagEntries: entries of the source that are not applied yet: those that are read but not applied (counted by their
-// positions, at least 1 while any lane is behind), plus those that are not read. It is 0 iff everything that ingest has
-// seen is applied and ingest is known to be at the source's head; while nobody can tell (no ingest runs, and the
-// observer has no source of its own) it is at least 1: a lag of 0 is what people cut over on.
+// positions, where these cannot be counted by commands; at least 1 while any lane is behind), plus those that are not
+// read. It is 0 iff everything that ingest has seen is applied and ingest is known to be at the source's head; while
+// nobody can tell (no ingest runs, and the observer has no source of its own) it is at least 1: a lag of 0 is what
+// people cut over on.
 // lagMs: the age of the oldest command that is not applied. Of entries that are not even read the time is not known:
 // they are no older than the last one that was, which is the bound that counts then.
 
@@ -163,7 +164,9 @@ function lagOf(
   journal: JournalFacts | undefined,
 ): { lagEntries: number; lagMs: number } {
   const behind = journal?.snapshot.views.filter((view) => isBehind(view, journal)) ?? [];
-  const unapplied = Math.max(source.unapplied ?? 0, behind.length > 0 ? 1 : 0);
+  const { applied, snapshot } = journal ?? {};
+  const commands = behind.length > 0 && applied && snapshot ? snapshot.head - applied.seq : 0;
+  const unapplied = Math.max(source.unapplied ?? commands, behind.length > 0 ? 1 : 0);
   const times = behind.flatMap(({ next }) => (next ? [next.timeMs] : []));
   if (times.length === 0 && source.unread !== 0 && source.unreadSinceMs !== undefined)
     times.push(source.unreadSinceMs);

@@ -4,6 +4,7 @@ import { setTimeout as delay } from 'node:timers/promises';
 import { describe, expect, test } from 'vitest';
 import { encodeCommand } from '../../src/binlog/resp.ts';
 import { EVERY_CASE, everyCase } from '../support/cases.ts';
+import { lanegate } from '../support/cli.ts';
 import { writeAllTypes } from '../support/data-of-all-types.ts';
 import { FileRun } from '../support/file-run.ts';
 import { RedisServer } from '../support/redis-server.ts';
@@ -103,6 +104,39 @@ describe('lanegate run --source aof:///dir', () => {
     expect(stderr).toContain(`${increment}: expected '*' at byte ${length}`);
     expect(stderr).toContain('redis-check-aof');
     expect(await bench.target.client().get('behind')).toBeNull();
+  });
+
+  test('what stopped a run that has ended is listed and left out, and the next run goes on', async () => {
+    await using server = await RedisServer.start({ args: WITH_AOF });
+    await using bench = await FileRun.create();
+    await server.client().set('before', 1);
+    await server.kill();
+    const dir = join(server.dir, 'appendonlydir');
+    const increment = (await readdir(dir)).find((name) => name.endsWith('.incr.aof')) as string;
+    await appendFile(
+      join(dir, increment),
+      Buffer.concat([encodeCommand(['OF.A.MODULE', 'k']), encodeCommand(['SET', 'behind', 1])]),
+    );
+    const stopped = await bench.run(aofOf(server));
+    expect(stopped).toMatchObject({ code: 1, stderr: expect.stringContaining('OF.A.MODULE') });
+    const seq = /lane skip ingest --seq (\d+)/.exec(stopped.stderr)?.[1] ?? '';
+    const place = ['--data-dir', join(bench.dir, 'data')];
+    const skipped = await lanegate([
+      'lane',
+      'skip',
+      'ingest',
+      '--seq',
+      seq,
+      '--reason',
+      'not needed',
+      ...place,
+    ]);
+    expect(skipped).toMatchObject({ code: 0, stdout: expect.stringContaining('is left out') });
+    const going = await bench.run(aofOf(server));
+    expect(going).toMatchObject({ code: 0, stdout: expect.stringContaining('caught up') });
+    expect(await bench.target.client().get('behind')).toBe('1');
+    const errors = await lanegate(['errors', ...place]);
+    expect(errors.stdout).toMatch(/dead letters: 1\n.*OF\.A\.MODULE: not needed/);
   });
 
   test('--until-time applies what the server had done by then', async () => {

@@ -106,6 +106,10 @@ describe('the status', () => {
     expect([status.lagEntries, status.lagMs]).toEqual([11, 900]);
     expect(status.lanes[0]).toMatchObject({ backlogBytes: 700 });
     expect(statusOf(facts({ journal: behind }, { unapplied: 0 })).lagEntries).toBe(1);
+    // Positions of a live source or a file cannot be counted: the commands are.
+    const { head, position } = behind.snapshot;
+    const counted = { ...behind, applied: { seq: head - 12, position } };
+    expect(statusOf(facts({ journal: counted }, { unapplied: undefined })).lagEntries).toBe(12);
     const unread = facts({ journal: journal([view(0, 20)], [20]) }, { unread: 2, unreadSinceMs: NOW - 400 });
     expect(statusOf(unread)).toMatchObject({ lagEntries: 2, lagMs: 400 });
   });

@@ -189,6 +189,11 @@ describe('progress', () => {
     );
   });
 
+  test('counts what was applied between the beginning of a run and the first look at it', () => {
+    const meter = new ProgressMeter(1_000);
+    expect(meter.update(at(0, 1_200, 0)).applied).toBe(200);
+  });
+
   test('knows no time left while the source is faster, and 0 at the end', () => {
     const meter = new ProgressMeter();
     meter.update(at(0, 0, 100));

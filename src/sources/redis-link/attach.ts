@@ -176,7 +176,8 @@ function whyReplaced(from: Point, at: Point): string {
   const why =
     from.replid === at.replid
       ? `it is at ${at.offset} and its backlog does not reach back so far (repl-backlog-size)`
-      : `its history is another one now, ${at.replid}:${at.offset} (restarted without its data's history, or replaced)`;
+      : `its history is another one now, ${at.replid}:${at.offset} (restarted without its data's history, replaced, or ` +
+        'failed over with a backlog that does not reach back so far: repl-backlog-size)';
   return `${asked}: ${why}; a full sync begins`;
 }
 

@@ -109,8 +109,15 @@ async function compareGroups(pair: Pair, key: Buffer): Promise<string | undefine
 async function compareConsumers(pair: Pair, key: Buffer, group: Buffer): Promise<string | undefined> {
   const replies = await both(pair, ['XINFO', 'CONSUMERS', key, group]);
   const [ours, theirs] = replies.map((reply) => byName(reply));
-  const lone = ours === undefined || theirs === undefined ? undefined : loneName(ours, theirs);
+  if (ours === undefined || theirs === undefined) return undefined;
+  for (const [name, consumer] of ours) if (!theirs.has(name) && isUnlogged(consumer)) ours.delete(name);
+  const lone = loneName(ours, theirs);
   return lone === undefined ? undefined : `consumer ${lone}`;
+}
+
+/** Since Redis 7.2 XREADGROUP makes a consumer that has got nothing yet, and tells no replica of it. */
+function isUnlogged(consumer: Reply): boolean {
+  return Number(partOf(consumer, 'inactive')) < 0 && Number(partOf(consumer, 'pending')) === 0;
 }
 
 /** Id, consumer and number of deliveries of every pending entry. */
@@ -155,11 +162,16 @@ function loneName(ours: ReadonlyMap<string, Reply>, theirs: ReadonlyMap<string, 
 }
 
 function fieldOf(reply: Reply | undefined, name: string): Buffer {
+  const value = partOf(reply, name);
+  return value === undefined ? Buffer.alloc(0) : bufferOf(value);
+}
+
+function partOf(reply: Reply | undefined, name: string): Reply | undefined {
   const list = listOf(reply);
   for (let at = 0; at + 1 < list.length; at += 2) {
-    if (bufferOf(list[at]).toString() === name) return bufferOf(list[at + 1]);
+    if (bufferOf(list[at]).toString() === name) return list[at + 1];
   }
-  return Buffer.alloc(0);
+  return undefined;
 }
 
 function isBehind(id: string, other: string): boolean {
