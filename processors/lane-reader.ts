@@ -16,6 +16,8 @@ export class LaneReader {
   readonly #signal: AbortSignal;
   #items: LaneItem[] = [];
   #itemsMax = ITEMS_MIN;
+  /** The last read found as much as it asked for. */
+  #isBehind = true;
   #prefetch: Promise<LaneItem[]> | undefined;
 
   constructor(context: PipelineContext, lane: number, signal: AbortSignal) {
@@ -42,9 +44,9 @@ export class LaneReader {
     this.#prefetch = undefined;
   }
 
-  /** While the `taken` items in hand are applied, what follows `after` is fetched. */
+  /** While the `taken` items in hand are applied, what follows `after` is fetched, if there is likely to be anything. */
   fetchAhead(taken: number, after: number): void {
-    if (this.#prefetch || this.#items.length > taken || this.#items.length === 0) return;
+    if (!this.#isBehind || this.#prefetch || this.#items.length > taken || this.#items.length === 0) return;
     this.#prefetch = this.#log.read(this.#stream, after, this.#itemsMax);
     this.#prefetch.catch(() => {});
   }
@@ -59,6 +61,7 @@ export class LaneReader {
       this.#itemsMax = 1;
       throw error;
     }
+    this.#isBehind = items.length >= this.#itemsMax;
     if (items.length === 0) return false;
     this.#tune(items);
     this.#items.push(...items);
