@@ -4,6 +4,8 @@ import { AbortedError } from '../src/runtime/errors.ts';
 import type { PipelineContext } from './context.ts';
 
 const ITEMS_MIN = 4;
+/** To apply so much takes longer than to read what follows. */
+const FETCH_AHEAD_BYTES_MIN = 4 * 1024;
 /** Bounds memory: an item may weigh as much as a round. */
 const ITEMS_MAX = 32;
 
@@ -16,7 +18,7 @@ export class LaneReader {
   readonly #signal: AbortSignal;
   #items: LaneItem[] = [];
   #itemsMax = ITEMS_MIN;
-  /** The last read found as much as it asked for. */
+  /** The last read found as much as it asked for, or much to apply. */
   #isBehind = true;
   #prefetch: Promise<LaneItem[]> | undefined;
 
@@ -61,9 +63,10 @@ export class LaneReader {
       this.#itemsMax = 1;
       throw error;
     }
-    this.#isBehind = items.length >= this.#itemsMax;
+    const bytes = items.reduce((sum, item) => sum + item.commands.length, 0);
+    this.#isBehind = items.length >= this.#itemsMax || bytes >= FETCH_AHEAD_BYTES_MIN;
     if (items.length === 0) return false;
-    this.#tune(items);
+    this.#tune(items.length, bytes);
     this.#items.push(...items);
     return true;
   }
@@ -109,10 +112,9 @@ export class LaneReader {
     }
   }
 
-  #tune(items: readonly LaneItem[]): void {
-    const bytes = items.reduce((sum, item) => sum + item.commands.length, 0);
+  #tune(count: number, bytes: number): void {
     const { chunkBytesMax } = this.#context.options;
-    if (items.length === this.#itemsMax && bytes < chunkBytesMax)
+    if (count === this.#itemsMax && bytes < chunkBytesMax)
       this.#itemsMax = Math.min(ITEMS_MAX, this.#itemsMax * 2);
     else if (bytes > chunkBytesMax * 4) this.#itemsMax = Math.max(ITEMS_MIN, this.#itemsMax >> 1);
   }
