@@ -83,7 +83,8 @@ function parse(args: string[]): Request {
 /** Read before the measuring: a wrong name is not to be found out after many minutes. */
 function stored(file: string): NonNullable<Request['compare']> {
   const found = JSON.parse(readFileSync(file, 'utf8')) as Results;
-  if (!Array.isArray(found.failures)) throw new Error(`--compare: ${file} was not written by --out`);
+  const isOurs = Array.isArray(found.failures) && Array.isArray(found.latency ?? []);
+  if (!isOurs) throw new Error(`--compare: ${file} was not written by --out of this version`);
   return { file, stored: found };
 }
 

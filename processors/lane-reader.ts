@@ -4,7 +4,7 @@ import { AbortedError } from '../src/runtime/errors.ts';
 import type { PipelineContext } from './context.ts';
 
 const ITEMS_MIN = 4;
-/** To apply so much takes longer than to read what follows. */
+/** With so much in hand, what follows is fetched meanwhile. */
 const FETCH_AHEAD_BYTES_MIN = 4 * 1024;
 /** Bounds memory: an item may weigh as much as a round. */
 const ITEMS_MAX = 32;
@@ -18,8 +18,8 @@ export class LaneReader {
   readonly #signal: AbortSignal;
   #items: LaneItem[] = [];
   #itemsMax = ITEMS_MIN;
-  /** The last read found as much as it asked for, or much to apply. */
-  #isBehind = true;
+  /** Whether fetching ahead pays: the last read found as much as it asked for, or much to apply. */
+  #fetchesAhead = true;
   #prefetch: Promise<LaneItem[]> | undefined;
 
   constructor(context: PipelineContext, lane: number, signal: AbortSignal) {
@@ -46,9 +46,10 @@ export class LaneReader {
     this.#prefetch = undefined;
   }
 
-  /** While the `taken` items in hand are applied, what follows `after` is fetched, if there is likely to be anything. */
+  /** While the `taken` items in hand are applied, what follows `after` is fetched, if anything is likely to be there. */
   fetchAhead(taken: number, after: number): void {
-    if (!this.#isBehind || this.#prefetch || this.#items.length > taken || this.#items.length === 0) return;
+    if (!this.#fetchesAhead || this.#prefetch || this.#items.length > taken || this.#items.length === 0)
+      return;
     this.#prefetch = this.#log.read(this.#stream, after, this.#itemsMax);
     this.#prefetch.catch(() => {});
   }
@@ -64,7 +65,7 @@ export class LaneReader {
       throw error;
     }
     const bytes = items.reduce((sum, item) => sum + item.commands.length, 0);
-    this.#isBehind = items.length >= this.#itemsMax || bytes >= FETCH_AHEAD_BYTES_MIN;
+    this.#fetchesAhead = items.length >= this.#itemsMax || bytes >= FETCH_AHEAD_BYTES_MIN;
     if (items.length === 0) return false;
     this.#tune(items.length, bytes);
     this.#items.push(...items);

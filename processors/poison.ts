@@ -109,15 +109,13 @@ export async function stopPlace(
   place: StopPlace,
   record: StopRecord,
 ): Promise<void> {
-  const { records, redis, journal, queues } = context;
+  const { records, queues } = context;
   // The same again, by whoever looked while this one was on its way, is no news.
   const before = await records.stopAt(place, record.generation);
   await records.stop(place, record);
   if (place.startsWith('lane:')) {
     const lane = Number(place.slice('lane:'.length));
-    await redis.hset(journal.keys.pauses, `${laneQueue(lane)}|stop`, record.atMs);
-    // Not paused if it was resumed meanwhile.
-    await queues.settlePause(laneQueue(lane));
+    await queues.pauseAs('stop', laneQueue(lane), record.atMs);
   }
   sayStopped(context, place, record, before);
 }

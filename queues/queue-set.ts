@@ -150,6 +150,12 @@ export class QueueSet {
     );
   }
 
+  /** Pauses the queue in the name of `owner`, unless somebody resumes it in the same moment. */
+  async pauseAs(owner: 'operator' | 'stop', queue: string, record: string | number): Promise<void> {
+    await this.#redis.hset(this.#keys.pauses, `${queue}|${owner}`, record);
+    await this.settlePause(queue);
+  }
+
   /** Pauses the queue if an operator or a stop owns a pause of it, resumes it if its stop is over. True if it changed. */
   async settlePause(queue: string): Promise<boolean> {
     const ofQueue = ['meta', 'marker', 'wait'].map((key) => `${this.#keys.prefix}:${queue}:${key}`);

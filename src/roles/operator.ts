@@ -81,11 +81,9 @@ export class Operator {
 
   /** Survives restarts. Waits for a job that is at work; false if it has not ended within AT_WORK_MS_MAX. */
   async pause(place: Place, reason: string | undefined): Promise<boolean> {
-    const { redis, journal, queues, by, now } = this.#options;
+    const { queues, by, now } = this.#options;
     const record = { by, atMs: now(), ...(reason === undefined ? {} : { reason }) };
-    await redis.hset(journal.keys.pauses, `${queueName(place)}|operator`, JSON.stringify(record));
-    // Not paused if somebody resumed it meanwhile.
-    await queues.settlePause(queueName(place));
+    await queues.pauseAs('operator', queueName(place), JSON.stringify(record));
     const queue = this.#queue(place);
     // The ingest's job never ends by itself: its holder looks at the pause.
     if (place.kind === 'ingest') return true;

@@ -26,6 +26,8 @@ const START: Readonly<Record<SourceKind, readonly string[]>> = {
   pika: ['--from', 'beginning'],
 };
 const LINKED = ['--repl-diskless-sync-delay', '0', '--repl-backlog-size', '64mb'];
+/** An entry that the source has answered, and forgets when it is killed, would be in the model and in no log. */
+const KEEPS_ALL = ['--appendfsync', 'always'];
 
 export const SOURCES = ['redis-stream', 'redis', 'pika'] as const;
 export type SourceKind = (typeof SOURCES)[number];
@@ -93,7 +95,7 @@ export class Scene implements AsyncDisposable {
     const source =
       options.source === 'pika'
         ? await PikaOrigin.start()
-        : await RedisServer.start({ args: [...DURABLE, ...LINKED] });
+        : await RedisServer.start({ args: [...DURABLE, ...LINKED, ...KEEPS_ALL] });
     const proxies = {
       source: await (source instanceof PikaOrigin ? FaultyProxy.startPair : FaultyProxy.start)(source.port),
       queue: await FaultyProxy.start(queue.port),

@@ -91,14 +91,7 @@ describe('lanegate run --source aof:///dir', () => {
     await using server = await RedisServer.start({ args: WITH_AOF });
     await using bench = await FileRun.create();
     await server.client().set('before', 1);
-    await server.kill();
-    const dir = join(server.dir, 'appendonlydir');
-    const increment = (await readdir(dir)).find((name) => name.endsWith('.incr.aof')) as string;
-    const { length } = await readFile(join(dir, increment));
-    await appendFile(
-      join(dir, increment),
-      Buffer.concat([Buffer.alloc(40), encodeCommand(['SET', 'behind', 1])]),
-    );
+    const { increment, length } = await killedWithMore(server, Buffer.alloc(40), ['SET', 'behind', 1]);
     const { code, stderr } = await bench.run(aofOf(server));
     expect(code).toBe(1);
     expect(stderr).toContain(`${increment}: expected '*' at byte ${length}`);
@@ -110,13 +103,7 @@ describe('lanegate run --source aof:///dir', () => {
     await using server = await RedisServer.start({ args: WITH_AOF });
     await using bench = await FileRun.create();
     await server.client().set('before', 1);
-    await server.kill();
-    const dir = join(server.dir, 'appendonlydir');
-    const increment = (await readdir(dir)).find((name) => name.endsWith('.incr.aof')) as string;
-    await appendFile(
-      join(dir, increment),
-      Buffer.concat([encodeCommand(['OF.A.MODULE', 'k']), encodeCommand(['SET', 'behind', 1])]),
-    );
+    await killedWithMore(server, encodeCommand(['OF.A.MODULE', 'k']), ['SET', 'behind', 1]);
     const stopped = await bench.run(aofOf(server));
     expect(stopped).toMatchObject({ code: 1, stderr: expect.stringContaining('OF.A.MODULE') });
     const seq = /lane skip ingest --seq (\d+)/.exec(stopped.stderr)?.[1] ?? '';
@@ -189,6 +176,20 @@ describe('lanegate run --source aof:///dir', () => {
     expect(host.stderr).toMatch(/three slashes/);
   });
 });
+
+/** Kills it; its increment had `length` bytes, and ends in `bytes` and a command then. */
+async function killedWithMore(
+  server: RedisServer,
+  bytes: Buffer,
+  command: readonly (string | number)[],
+): Promise<{ increment: string; length: number }> {
+  await server.kill();
+  const dir = join(server.dir, 'appendonlydir');
+  const increment = (await readdir(dir)).find((name) => name.endsWith('.incr.aof')) as string;
+  const { length } = await readFile(join(dir, increment));
+  await appendFile(join(dir, increment), Buffer.concat([bytes, encodeCommand(command)]));
+  return { increment, length };
+}
 
 async function rewrite(server: RedisServer): Promise<void> {
   const redis = server.client();

@@ -1,32 +1,50 @@
-import { expect, test } from 'vitest';
+import { afterAll, beforeAll, beforeEach, expect, test } from 'vitest';
 import { atTargetOnly } from '../../src/finish/lone.ts';
-import type { Pair } from '../../src/verify/values/pair.ts';
+import { parseEndpoint } from '../../src/runtime/endpoint.ts';
+import { Link } from '../../src/verify/link.ts';
+import { RedisServer } from '../support/redis-server.ts';
 
 const SESSION = { db: 0, key: Buffer.from('session') };
 
-/** What EXISTS says at each side, look by look. */
-function servers(looks: { readonly source: readonly number[]; readonly target: readonly number[] }): Pair {
-  const side = (answers: readonly number[]) => {
-    let look = 0;
-    return { select: () => Promise.resolve(true), call: () => Promise.resolve([answers[look++]]) };
-  };
-  return { source: side(looks.source), target: side(looks.target) } as unknown as Pair;
-}
+let source: RedisServer;
+let target: RedisServer;
+let pair: { readonly source: Link; readonly target: Link };
+
+beforeAll(async () => {
+  [source, target] = await Promise.all([RedisServer.start(), RedisServer.start()]);
+  const { signal } = new AbortController();
+  const link = (side: 'source' | 'target', { url }: RedisServer) =>
+    new Link({ side, endpoint: parseEndpoint(`--${side}`, url), signal, patienceMs: 1_000 });
+  pair = { source: link('source', source), target: link('target', target) };
+});
+
+beforeEach(async () => {
+  for (const server of [source, target]) await server.client().flushall();
+});
+
+afterAll(async () => {
+  for (const link of [pair.source, pair.target]) link.close();
+  for (const server of [source, target]) await server[Symbol.asyncDispose]();
+});
 
 test('a key that is written and ends again between two looks is looked at once more', async () => {
+  await target.client().set('session', 1);
   let waits = 0;
-  const pair = servers({ source: [0, 0, 0], target: [1, 1, 0] });
-  const left = await atTargetOnly(pair, [SESSION], () => Promise.resolve(void waits++));
-  expect(left).toEqual([]);
+  const caughtUp = async () => {
+    waits++;
+    // The first time it was written again, and its DEL is still on its way.
+    if (waits === 1) await target.client().set('session', 2);
+    else await target.client().del('session');
+  };
+  expect(await atTargetOnly(pair, [SESSION], caughtUp)).toEqual([]);
   expect(waits).toBe(2);
 });
 
-test('a key that is gone on both sides, and comes again, is not asked for a second time', async () => {
-  const pair = servers({ source: [0, 0], target: [0, 1] });
-  expect(await atTargetOnly(pair, [SESSION], () => Promise.reject(new Error('not caught up')))).toEqual([]);
+test('a key that is gone on both sides is not asked for a second time', async () => {
+  expect(await atTargetOnly(pair, [SESSION], () => Promise.reject(new Error('waited')))).toEqual([]);
 });
 
 test('a key that stays at the target is named', async () => {
-  const pair = servers({ source: [0, 0, 0, 0], target: [1, 1, 1, 1] });
+  await target.client().set('session', 1);
   expect(await atTargetOnly(pair, [SESSION], () => Promise.resolve())).toEqual([SESSION]);
 });
