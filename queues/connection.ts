@@ -56,6 +56,31 @@ export function coalesceWrites(redis: Redis): void {
   });
 }
 
+/**
+ * INFO of a connection that is ready. Asked for earlier, ioredis sends it in front of its own greeting, and forgets it
+ * without a word where the connection breaks before it is ready: the promise would never settle.
+ * @throws Error when the connection is not ready in time
+ */
+export async function infoOf(redis: Redis, section?: string): Promise<string> {
+  if (redis.status !== 'ready') await ready(redis);
+  return await (section === undefined ? redis.info() : redis.info(section));
+}
+
+/** Whatever goes wrong on the way: the connection tries again by itself. */
+function ready(redis: Redis): Promise<void> {
+  return new Promise((resolve, reject) => {
+    const onReady = () => {
+      clearTimeout(late);
+      resolve();
+    };
+    const late = setTimeout(() => {
+      redis.removeListener('ready', onReady);
+      reject(new Error("the queue's Redis is not ready"));
+    }, CONNECT_MS);
+    redis.once('ready', onReady);
+  });
+}
+
 /** For the journal's payload, which ioredis would copy: raw, and opened by its first call. */
 export function queueLink(endpoint: Endpoint, name: string): Link {
   const limits = { connectTimeoutMs: CONNECT_MS, replyTimeoutMs: SILENCE_MS, maxReplyBytes: REPLY_BYTES_MAX };

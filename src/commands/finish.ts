@@ -5,6 +5,7 @@
 // The order is chosen so that it may end anywhere: nothing but deadlines is written before the last step, each of them the
 // source's own. Whatever ends it, the pause of the source's writes ends with it (finish/freeze.ts).
 
+import { infoOf } from '../../queues/connection.ts';
 import { CommandTable } from '../binlog/command-table.ts';
 import { formatKey } from '../binlog/quoting.ts';
 import { Deadlines } from '../finish/deadlines.ts';
@@ -187,7 +188,7 @@ class Finish {
 
   async #hold(): Promise<void> {
     if (this.#freeze.held) return;
-    const queue = /^run_id:(\S+)/m.exec(await this.#pipeline.redis.info('server'))?.[1];
+    const queue = /^run_id:(\S+)/m.exec(await infoOf(this.#pipeline.redis, 'server'))?.[1];
     if (queue !== undefined && queue === this.#source.run) {
       throw new StopError('FREEZE_QUEUE', 'the queue lives on the source: frozen, nothing could be applied', {
         hint: 'stop the writers, and repeat without --freeze',

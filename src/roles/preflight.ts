@@ -4,6 +4,7 @@
 import type { Redis } from 'ioredis';
 import { checkIdentity, type IngestOptions } from '../../processors/startup.ts';
 import { databasesOf, dataOf, otherPipeline } from '../../processors/target-data.ts';
+import { infoOf } from '../../queues/connection.ts';
 import { Journal } from '../journal/journal.ts';
 import { StopError } from '../runtime/errors.ts';
 import { safeMessage } from '../runtime/log.ts';
@@ -39,7 +40,7 @@ export interface PreflightOptions {
 /** Every check, in the order in which people read them. Throws only when a connection is lost. */
 export async function preflight(options: PreflightOptions): Promise<Finding[]> {
   const { name, queue, target, source } = options;
-  const queueInfo = queue === undefined ? undefined : parseInfo(await queue.info());
+  const queueInfo = queue === undefined ? undefined : parseInfo(await infoOf(queue));
   const targetInfo = parseInfo(String(await target.call(['INFO'])));
   const policy = targetInfo.get('maxmemory_policy') ?? (await configOf(target, 'maxmemory-policy'));
   const first = [
