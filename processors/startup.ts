@@ -21,7 +21,13 @@ import {
 import { StopError } from '../src/runtime/errors.ts';
 import { failpoint } from '../src/runtime/failpoints.ts';
 import { defaultFrom, type Source } from '../src/sources/source.ts';
-import { type Identity, newJournalId, nextGeneration, parseMark } from '../src/target/control.ts';
+import {
+  FILE_GRACE_MS,
+  type Identity,
+  newJournalId,
+  nextGeneration,
+  parseMark,
+} from '../src/target/control.ts';
 import type { FencedSession } from '../src/target/session.ts';
 import type { PipelineContext } from './context.ts';
 import { flushFor, flushIsUnderWay, settleFlush } from './flush-gate.ts';
@@ -32,7 +38,7 @@ export interface IngestOptions {
   readonly from: string | undefined;
   readonly lanes: number | undefined;
   readonly targetData: 'refuse' | 'keep' | 'replace';
-  /** Deadlines of a replication link are held back by it, ms; counts at the first start. */
+  /** Deadlines of a replication link are held back by it, ms; 0: nor are those of a file. Counts at the first start. */
   readonly expiryGraceMs: number;
   /** Everything besides the lanes and the command table that decides which lanes a command needs. */
   readonly policy: Readonly<Record<string, unknown>>;
@@ -189,9 +195,8 @@ async function initialise(
   const lanes = options.lanes ?? LANES_DEFAULT;
   const from = options.from ?? defaultFrom(source, options.targetData === 'keep');
   const { position } = await source.resolve(from);
-  // Only a live source goes on to say what has expired.
-  const live = source.replication && !source.finite;
-  const imports = live && session.importMode === 'on';
+  // Their logs say what has expired.
+  const imports = source.replication && session.importMode === 'on';
   const begun = beginning({
     pipeline: name,
     source: source.identity,
@@ -201,7 +206,7 @@ async function initialise(
     generation: nextGeneration(undefined),
     journal: newJournalId(),
     commands: table.additions,
-    graceMs: live && !imports ? options.expiryGraceMs : 0,
+    graceMs: imports ? 0 : graceFor(source, session, options.expiryGraceMs),
     ...(imports ? { importMode: true } : {}),
     position,
     timeMs: context.now(),
@@ -231,6 +236,14 @@ async function initialise(
   if (outcome.kind === 'fenced') throw new Raced('another process initialised the target');
   await failpoint('after-initialise');
   log.info({ lanes, from, position, source: source.display }, 'the pipeline begins');
+}
+
+/** By how much deadlines are held back at a target that expires keys by its own clock. */
+function graceFor({ replication, finite }: Source, { traits }: FencedSession, graceMs: number): number {
+  if (!replication) return 0;
+  if (!finite) return graceMs;
+  // A Pika may count deadlines in 32 bits.
+  return graceMs === 0 || traits.pika !== undefined ? 0 : FILE_GRACE_MS;
 }
 
 /** True when the target's data is to be flushed. @throws StopError when the target may not be taken; Raced */

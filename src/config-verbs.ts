@@ -113,7 +113,8 @@ export const verbs: Readonly<Record<Verb, VerbFacts>> = {
     required: ['source', 'target'],
     example: `lanegate finish --source redis://src ${TARGET} ${QUEUE} --freeze --verify`,
     notes: [
-      'Run it while the workers run. It may be cut short and repeated; repeat it if the source was written to afterwards.',
+      'Of an AOF (aof://), whose deadlines are held back as well: run it when the run has ended.',
+      'Of a live server: run it while the workers run. It may be cut short and repeated; repeat it if the source was written to afterwards.',
       'At the source its user needs ~* +@read +info +select, for --freeze +client|pause +client|unpause as well; at the',
       'target +pexpireat +persist besides.',
       'Exit code: 0 done and both sides agree, 1 not done or not equal, 2 usage.',

@@ -137,7 +137,7 @@ export const options = z.object({
   untilTime: option(instant().optional(), {
     placeholder: 'TIME',
     description: 'read an AOF up to this time: 2026-01-31T12:00:00Z, or unix time in s or ms',
-    commands: APPLY,
+    commands: [...APPLY, 'finish'],
   }),
   targetData: option(choice(['refuse', 'keep', 'replace']).default('refuse'), {
     placeholder: 'WHAT',
@@ -267,7 +267,7 @@ export const options = z.object({
   expiryGraceMs: option(duration('ms', 0, 30 * DAY_MS).default(3_600_000), {
     placeholder: 'MS',
     description:
-      'by how much deadlines of a live source are held back until lanegate finish; counts at the first start',
+      'by how much deadlines of a live source are held back until lanegate finish (0: nor are those of an AOF); counts at the first start',
     commands: APPLY,
   }),
   budgetBytes: option(size(1024 ** 2, ANY_SIZE).default(128 * 1024 ** 2), {

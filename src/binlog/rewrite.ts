@@ -86,7 +86,7 @@ function deadline(unit: Unit, value: Buffer, { timeMs, graceMs }: Context): Buff
   const count = integerOf(value);
   if (count === undefined || (unit.endsWith('AT') && graceMs === 0)) return undefined;
   const ms = unit.startsWith('EX') ? count * 1000 : count;
-  const at = (unit.endsWith('AT') ? ms : ms + timeMs) + graceMs;
+  const at = Math.max(0, unit.endsWith('AT') ? ms : ms + timeMs) + graceMs;
   return Number.isSafeInteger(at) ? Buffer.from(String(at)) : undefined;
 }
 

@@ -13,33 +13,28 @@ import { Freeze } from '../finish/freeze.ts';
 import { atTargetOnly, type Lone } from '../finish/lone.ts';
 import { namedKeys } from '../finish/named-keys.ts';
 import { readWriteMark, type WriteMark, waitUntilQuiet } from '../finish/writes.ts';
-import { waitUntilCaughtUp } from '../roles/caught-up.ts';
-import { aliveWorkers, type Registration } from '../roles/registration.ts';
+import type { Registration } from '../roles/registration.ts';
 import { sleep } from '../runtime/backoff.ts';
 import type { Endpoint } from '../runtime/endpoint.ts';
 import { AbortedError, ConfigurationError, StopError } from '../runtime/errors.ts';
 import { parseLinkUrl } from '../sources/redis-link/url.ts';
-import { ControlKeys, type Identity } from '../target/control.ts';
+import type { Identity } from '../target/control.ts';
 import { Link } from '../verify/link.ts';
 import { lookAtKey } from '../verify/look.ts';
-import { bufferOf, buffersOf, listOf } from '../verify/values/pair.ts';
-import { ReplyError } from '../wire/replies.ts';
 import type { CommandContext } from './context.ts';
+import { finishFile } from './finish-file.ts';
+import { removeControlKeys, say, telling, untilApplied, untilNoWorkers, workersOf } from './finish-steps.ts';
 import { type FinishReport, renderFinish, stopCommands } from './finish-view.ts';
 import { formatCount } from './format.ts';
 import { type OpenPipeline, withPipeline } from './open-pipeline.ts';
-import { confirmed } from './reset.ts';
 import { compareServers } from './verify.ts';
 
 const QUIET_MS = 3_000;
 const ROUNDS = 5;
 const PATIENCE_MS = 60_000;
-const POLL_MS = 200;
 const LOOK_AGAIN_MS = 500;
 const LOOKS = 3;
 const FIRST_MAX = 100;
-const REDRAW_MS = 250;
-const CLEAR_LINE = '\r\u001b[K';
 const TTL = { toleranceMs: 2_000, graceMs: 0 } as const;
 const SOURCE_RIGHTS = '~* +@read +info +select';
 const TARGET_RIGHTS = `${SOURCE_RIGHTS} +pexpireat +persist`;
@@ -47,9 +42,10 @@ const TARGET_RIGHTS = `${SOURCE_RIGHTS} +pexpireat +persist`;
 export async function finish(context: CommandContext): Promise<number> {
   const { config } = context;
   const { source = '', target } = config;
+  if (/^aof:/i.test(source)) return await finishFile(context);
   if (!/^rediss?:\/\//i.test(source)) {
     throw new ConfigurationError([
-      '--source: finish is the end of following a live server: it needs a URL that begins with redis:// or rediss://',
+      '--source: finish is the end of following a live server, or of an AOF: it needs a URL that begins with redis://, rediss:// or aof://',
     ]);
   }
   if (target === undefined) throw new ConfigurationError(['--target is missing']);
@@ -169,7 +165,8 @@ class Finish {
       this.#report.writes = config.freeze ? 'held' : 'quiet';
       await this.#caughtUp();
       this.#say('putting the true deadlines back');
-      const end = await this.#telling(
+      const end = await telling(
+        this.#context,
         () => `${formatCount(deadlines.counts.scanned)} keys, ${formatCount(deadlines.counts.restored)} set`,
         () => deadlines.pass(this.#mark ?? ''),
       );
@@ -211,28 +208,8 @@ class Finish {
   }
 
   async #caughtUp(): Promise<void> {
-    const { config, signal } = this.#context;
-    const { observer, source } = this.#pipeline;
     this.#say('waiting until all of it is applied');
-    const end = await waitUntilCaughtUp({ observer, source, timeoutMs: config.timeout * 1000, signal });
-    if (end.kind === 'caught up') {
-      const { position } = end.status.head;
-      this.#report.caughtUp = position ?? 'unknown';
-      return;
-    }
-    if (end.kind === 'timeout') {
-      throw new StopError(
-        'NOT_CAUGHT_UP',
-        `not caught up after ${config.timeout} s, waiting for ${end.waitingFor}`,
-        {
-          hint: 'look at lanegate status; --timeout waits longer',
-        },
-      );
-    }
-    const { place, stop } = end;
-    throw new StopError('STOPPED', `${place} is stopped at seq ${stop.seq}: ${stop.reason}`, {
-      hint: stop.hint,
-    });
+    this.#report.caughtUp = await untilApplied(this.#context, this.#pipeline);
   }
 
   /** What had a deadline at the target, and was not there at the source: gone on both sides once the source's DEL is applied. */
@@ -308,72 +285,26 @@ class Finish {
   }
 
   async #removeKeys(): Promise<void> {
-    const { config } = this.#context;
     const refuse = (why: string) =>
       this.#report.open.push(`the pipeline's keys at the target are kept: ${why}`);
     if (this.#report.open.length > 0) return void refuse('not everything is done');
-    const alive = await this.#withoutWorkers();
+    const alive = await untilNoWorkers(this.#context, this.#pipeline, 'all is done: stop the workers now');
     if (alive.length > 0) return void refuse(`its processes run; stop them: ${stopCommands(alive)}`);
     if ((await readWriteMark(this.#source)) !== this.#mark) {
       return void refuse('the source was written to since; start the workers and repeat lanegate finish');
     }
-    const keys = await this.#controlKeys();
-    this.#context.stderr.write(keys.map((key) => `  ${key}\n`).join(''));
-    if (!config.yes && !(await confirmed(this.#context, 'finish'))) return void refuse('not confirmed');
-    if (keys.length > 0) await this.#target.call([['DEL', ...keys]]);
-    this.#report.removed = keys.length;
+    const removed = await removeControlKeys(this.#context, this.#target, this.#ends.target.db);
+    if (removed === undefined) return void refuse('not confirmed');
+    this.#report.removed = removed;
     this.#report.done.push('keys removed');
   }
 
-  async #controlKeys(): Promise<string[]> {
-    const { prefix } = new ControlKeys(this.#context.config.name);
-    await this.#target.select(this.#ends.target.db);
-    const found = new Set<string>();
-    let cursor = '0';
-    do {
-      const [reply] = await this.#target.call([['SCAN', cursor, 'MATCH', `${prefix}*`, 'COUNT', 1_000]]);
-      if (reply instanceof ReplyError) throw reply;
-      const [next, keys] = listOf(reply);
-      cursor = bufferOf(next).toString();
-      for (const key of buffersOf(keys)) found.add(key.toString());
-    } while (cursor !== '0');
-    return [...found].sort();
-  }
-
-  /** Waits for their end; those that are left. */
-  async #withoutWorkers(): Promise<readonly Registration[]> {
-    const { config, signal } = this.#context;
-    const beganMs = performance.now();
-    for (let first = true; ; first = false) {
-      const alive = await this.#workers();
-      if (alive.length === 0 || performance.now() - beganMs > config.timeout * 1000) return alive;
-      if (first) this.#say(`all is done: stop the workers now: ${stopCommands(alive)}`);
-      await sleep(POLL_MS, signal);
-    }
-  }
-
-  async #workers(): Promise<readonly Registration[]> {
-    const { redis, journal } = this.#pipeline;
-    // The embedded server of a run goes with it.
-    if (this.#context.config.queue === undefined && redis.status !== 'ready') return [];
-    return await aliveWorkers(redis, journal.keys, Date.now());
+  #workers(): Promise<readonly Registration[]> {
+    return workersOf(this.#context, this.#pipeline);
   }
 
   #say(what: string): void {
-    this.#context.stderr.write(`finish: ${what}\n`);
-  }
-
-  /** Draws `text` on a terminal while `work` is under way. */
-  async #telling<T>(text: () => string, work: () => Promise<T>): Promise<T> {
-    const { stderr } = this.#context;
-    if ((stderr as { isTTY?: boolean }).isTTY !== true) return await work();
-    const timer = setInterval(() => stderr.write(`${CLEAR_LINE}finish: ${text()}`), REDRAW_MS);
-    try {
-      return await work();
-    } finally {
-      clearInterval(timer);
-      stderr.write(CLEAR_LINE);
-    }
+    say(this.#context, what);
   }
 }
 

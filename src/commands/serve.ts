@@ -156,7 +156,7 @@ function observed(observer: Observer) {
 }
 
 async function untilCaughtUp(
-  { stdout, stderr, signal }: CommandContext,
+  { config, stdout, stderr, signal }: CommandContext,
   observer: Observer,
   { source, meter }: { readonly source: Source | undefined; readonly meter: ProgressMeter },
 ): Promise<number> {
@@ -177,12 +177,19 @@ async function untilCaughtUp(
   const seconds = ((performance.now() - startedMs) / 1000).toFixed(1);
   if (end.kind === 'caught up') {
     stdout.write(`caught up: ${applied} commands applied in ${seconds} s\n`);
+    if (source?.finite && ((await observer.observe()).identity?.graceMs ?? 0) > 0)
+      stdout.write(`deadlines are held back until ${finishCommand(config)}\n`);
     return 0;
   }
   if (end.kind === 'stopped') {
     stderr.write(`lanegate: ${stopText(end.place, end.stop)}`);
   }
   return 1;
+}
+
+function finishCommand({ name, source, target, queue, dataDir }: Config): string {
+  const at = queue === undefined ? `--data-dir ${dataDir}` : `--queue ${queue.display}`;
+  return `lanegate finish --name ${name} --source ${source} --target ${target?.display} ${at}`;
 }
 
 async function aborted(signal: AbortSignal): Promise<void> {

@@ -13,19 +13,16 @@
 
 import { failpoint } from '../runtime/failpoints.ts';
 import type { Link } from '../verify/link.ts';
-import { isReserved } from '../verify/sample.ts';
-import { bufferOf, buffersOf, listOf } from '../verify/values/pair.ts';
 import type { Argument } from '../wire/encode.ts';
-import { type Reply, ReplyError } from '../wire/replies.ts';
-import { FieldDeadlines } from './field-deadlines.ts';
+import { ReplyError } from '../wire/replies.ts';
+import { deadlinesAt, FieldDeadlines } from './field-deadlines.ts';
+import { COMPUTED_MS, deadlinesOf, knowsConditions, knowsDeadlines, questionOf } from './key-deadlines.ts';
 import type { Lone } from './lone.ts';
+import { scanKeys } from './scan.ts';
 import { MARK_QUESTION, type WriteMark, writeMark } from './writes.ts';
 
-const BATCH_KEYS = 512;
 const LONE_KEYS_MAX = 50_000;
 const LONE_BYTES_MAX = 8 * 1024 ** 2;
-/** Deadlines that are computed from PTTL and TIME may be off by so much. */
-const COMPUTED_MS = 3;
 
 export interface DeadlineCounts {
   /** Keys of the target, without lanegate's own; SCAN may show one twice. */
@@ -110,27 +107,13 @@ export class Deadlines {
 
   async #passDatabase(db: number, isAtSource: boolean, mark: WriteMark): Promise<'complete' | 'written'> {
     const { source, target, graceMs } = this.#options;
-    const fields = new FieldDeadlines(source, target, graceMs);
-    for (;;) {
-      const { run } = target;
-      let cursor = '0';
-      do {
-        const [reply] = await target.call([['SCAN', cursor, 'COUNT', BATCH_KEYS]]);
-        if (reply instanceof ReplyError) throw reply;
-        if (target.run !== run) break;
-        const [next, found] = listOf(reply);
-        cursor = bufferOf(next).toString();
-        const keys = buffersOf(found).filter((key) => !isReserved(key));
-        this.#counts.scanned += keys.length;
-        for (let at = 0; at < keys.length; at += BATCH_KEYS) {
-          const some = keys.slice(at, at + BATCH_KEYS);
-          if (!(await this.#restore(db, some, isAtSource, mark))) return 'written';
-          if (isAtSource) this.#counts.fields += await fields.restore(some);
-        }
-      } while (cursor !== '0');
-      // The cursor means nothing to another process: from the beginning.
-      if (target.run === run) return 'complete';
+    const fields = new FieldDeadlines(target, deadlinesAt(source, graceMs));
+    for await (const keys of scanKeys(target)) {
+      this.#counts.scanned += keys.length;
+      if (!(await this.#restore(db, keys, isAtSource, mark))) return 'written';
+      if (isAtSource && source.abilities.fieldTtl) this.#counts.fields += await fields.restore(keys);
     }
+    return 'complete';
   }
 
   /** False when the source was written to since `mark`; then nothing of this batch is set. */
@@ -141,7 +124,7 @@ export class Deadlines {
     mark: WriteMark,
   ): Promise<boolean> {
     const { source, target } = this.#options;
-    const theirs = deadlinesOf(await target.call(this.#question(keys, this.#exact.target)), keys.length);
+    const theirs = deadlinesOf(await target.call(questionOf(keys, this.#exact.target)), keys.length);
     const volatile = keys.filter((_, at) => (theirs[at] ?? -2) >= 0);
     if (volatile.length === 0) return true;
     this.#counts.volatile += volatile.length;
@@ -149,7 +132,7 @@ export class Deadlines {
       for (const key of volatile) this.#putLone(db, key);
       return true;
     }
-    const asked = this.#question(volatile, this.#exact.source);
+    const asked = questionOf(volatile, this.#exact.source);
     const replies = await source.call([...asked, ...MARK_QUESTION]);
     if (writeMark(source, replies.slice(asked.length)) !== mark) {
       await this.#takeBack();
@@ -199,7 +182,7 @@ export class Deadlines {
     if (keys.length === 0) return;
     await source.select(db);
     await target.select(db);
-    const now = deadlinesOf(await source.call(this.#question(keys, this.#exact.source)), keys.length);
+    const now = deadlinesOf(await source.call(questionOf(keys, this.#exact.source)), keys.length);
     const commands = keys.flatMap((key, at) => {
       const [before = -2, after = -2] = [deadlines[at], now[at]];
       if (before < 0 || after === -2 || after === before) return [];
@@ -214,13 +197,6 @@ export class Deadlines {
     return this.#conditions ? ['PEXPIREAT', key, deadline, 'XX'] : ['PEXPIREAT', key, deadline];
   }
 
-  #question(keys: readonly Buffer[], exact: boolean): Argument[][] {
-    const commands: Argument[][] = keys.map((key) => [exact ? 'PEXPIRETIME' : 'PTTL', key]);
-    // Behind the keys: TIME tells what PTTL counts from.
-    commands.push(exact ? ['PING'] : ['TIME']);
-    return commands;
-  }
-
   #putLone(db: number, key: Buffer): void {
     if (this.#lone.length >= LONE_KEYS_MAX || this.#loneBytes + key.length > LONE_BYTES_MAX) this.#loneMore++;
     else {
@@ -228,29 +204,4 @@ export class Deadlines {
       this.#loneBytes += key.length;
     }
   }
-}
-
-/** Absolute ms, -1 for none, -2 for no such key; `replies` are those to `#question` of `count` keys. */
-function deadlinesOf(replies: readonly Reply[], count: number): number[] {
-  const time = replies[count];
-  const [seconds, micros] = listOf(time).map(Number);
-  const addMs =
-    seconds === undefined || micros === undefined ? 0 : seconds * 1000 + Math.floor(micros / 1000);
-  return replies.slice(0, count).map((reply) => {
-    if (reply instanceof ReplyError) throw reply;
-    const value = Number(reply);
-    return value < 0 ? value : value + addMs;
-  });
-}
-
-/** PEXPIRETIME: Redis 7.0. */
-async function knowsDeadlines(link: Link): Promise<boolean> {
-  const [reply] = await link.call([['PEXPIRETIME', 'lanegate:finish:probe']]);
-  return !(reply instanceof ReplyError);
-}
-
-/** Conditions of PEXPIREAT: Redis 7.0. */
-async function knowsConditions(link: Link): Promise<boolean> {
-  const [reply] = await link.call([['PEXPIREAT', 'lanegate:finish:probe', 1, 'XX']]);
-  return !(reply instanceof ReplyError);
 }

@@ -6,25 +6,26 @@ const FIELDS = 256;
 const NO_DEADLINE = -1;
 const NO_FIELD = -2;
 
-/**
- * The same for single fields of hashes, where both servers know such deadlines (Redis 7.4, Valkey 9). Both links in the
- * database. A field whose time has come, and that the source does not show any more, ends: a source that is frozen, or has not
- * come by it, has not said so yet.
- */
-export class FieldDeadlines {
-  readonly #source: Link;
-  readonly #target: Link;
-  readonly #graceMs: number;
+/** True deadlines of fields, absolute ms, for those that are `held` at the target; NO_DEADLINE and NO_FIELD leave one as it is. */
+export type TrueDeadlines = (
+  key: Buffer,
+  fields: readonly Buffer[],
+  held: readonly number[],
+) => Promise<readonly number[]>;
 
-  constructor(source: Link, target: Link, graceMs: number) {
-    this.#source = source;
+/** The same for single fields of hashes, where servers know such deadlines (Redis 7.4, Valkey 9). Links are in the database. */
+export class FieldDeadlines {
+  readonly #target: Link;
+  readonly #truth: TrueDeadlines;
+
+  constructor(target: Link, truth: TrueDeadlines) {
     this.#target = target;
-    this.#graceMs = graceMs;
+    this.#truth = truth;
   }
 
   /** How many were set. Keys that are no hashes are left alone. */
   async restore(keys: readonly Buffer[]): Promise<number> {
-    if (!this.#source.abilities.fieldTtl || !this.#target.abilities.fieldTtl) return 0;
+    if (!this.#target.abilities.fieldTtl) return 0;
     const types = await this.#target.call(keys.map((key) => ['TYPE', key]));
     let restored = 0;
     for (const [at, key] of keys.entries())
@@ -50,11 +51,9 @@ export class FieldDeadlines {
     const volatile = fields.filter((_, at) => (theirs[at] ?? NO_DEADLINE) >= 0);
     if (volatile.length === 0) return 0;
     const held = theirs.filter((deadline) => deadline >= 0);
-    const ours = await deadlinesOf(this.#source, key, volatile);
+    const truth = await this.#truth(key, volatile, held);
     const commands = volatile.flatMap((field, at) => {
-      const passed = (held[at] as number) - this.#graceMs;
-      const gone = ours[at] === NO_FIELD && passed <= Date.now();
-      const deadline = gone ? passed : (ours[at] ?? NO_DEADLINE);
+      const deadline = truth[at] ?? NO_DEADLINE;
       return deadline < 0 || deadline === held[at]
         ? []
         : [['HPEXPIREAT', key, deadline, 'XX', 'FIELDS', 1, field]];
@@ -62,6 +61,21 @@ export class FieldDeadlines {
     const replies = await this.#target.call(commands);
     return replies.filter((reply) => !(reply instanceof ReplyError)).length;
   }
+}
+
+/**
+ * Those of a source. A field whose time has come, and that it does not show any more, ends: a source that is frozen, or has
+ * not come by it, has not said so yet.
+ */
+export function deadlinesAt(source: Link, graceMs: number): TrueDeadlines {
+  return async (key, fields, held) => {
+    const ours = await deadlinesOf(source, key, fields);
+    return held.map((deadline, at) => {
+      const passed = deadline - graceMs;
+      const gone = ours[at] === NO_FIELD && passed <= Date.now();
+      return gone ? passed : (ours[at] ?? NO_DEADLINE);
+    });
+  };
 }
 
 /** Absolute ms; NO_DEADLINE and NO_FIELD. */

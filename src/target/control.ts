@@ -7,6 +7,12 @@ import { RESERVED_PREFIX } from '../binlog/reserved-keys.ts';
 
 export const FORMAT = 1;
 
+/**
+ * By how much the deadlines of a file are held back, ms (some 950 years): it may be of any age. So large that a deadline says
+ * by itself whether it still is, and small enough for those of hash fields (46 bits in Redis).
+ */
+export const FILE_GRACE_MS = 3e13;
+
 const identitySchema = z
   .strictObject({
     format: z.literal(FORMAT),

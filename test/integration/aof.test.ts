@@ -13,6 +13,13 @@ const WITH_AOF = ['--appendonly', 'yes', '--appendfsync', 'always', '--auto-aof-
 
 const aofOf = (server: RedisServer) => `aof://${join(server.dir, 'appendonlydir')}`;
 
+/** With its deadlines put back. */
+async function expectSameAs(bench: FileRun, server: RedisServer, source = aofOf(server)): Promise<void> {
+  const { code, stderr } = await bench.finish(source);
+  expect(code, stderr).toBe(0);
+  await bench.expectSameAs(server);
+}
+
 describe('lanegate run --source aof:///dir', () => {
   const BASES: readonly [string, readonly string[]][] = [
     ['an RDB as the base', ['--aof-use-rdb-preamble', 'yes']],
@@ -32,12 +39,12 @@ describe('lanegate run --source aof:///dir', () => {
       await writeAllTypes(server.client(), 1);
       const first = await bench.run(aofOf(server));
       expect(first).toMatchObject({ code: 0, stdout: expect.stringMatching(/^caught up: \d+ commands/) });
-      await bench.expectSameAs(server);
+      await expectSameAs(bench, server);
       // The same log has grown: only what is new is applied.
       await writeAllTypes(server.client(), 2);
       const second = await bench.run(aofOf(server));
       expect(second.code).toBe(0);
-      await bench.expectSameAs(server);
+      await expectSameAs(bench, server);
       // It was rewritten: what was read is gone from it.
       await rewrite(server);
       const third = await bench.run(aofOf(server));
@@ -65,7 +72,7 @@ describe('lanegate run --source aof:///dir', () => {
     });
     await writeFile(join(dir, increment), whole);
     await server.restart();
-    await bench.expectSameAs(server);
+    await expectSameAs(bench, server);
   });
 
   test('runs killed at any moment go on where they were, and apply everything once', async () => {
@@ -84,7 +91,88 @@ describe('lanegate run --source aof:///dir', () => {
     }
     const { code, stderr } = await bench.run(aofOf(server), ...small);
     expect({ code, stderr }).toMatchObject({ code: 0 });
-    await bench.expectSameAs(server);
+    await expectSameAs(bench, server);
+  });
+
+  test('a key that was renewed before its time is not lost, though that time has passed by now', async () => {
+    await using server = await RedisServer.start({ args: [...WITH_AOF, '--enable-debug-command', 'local'] });
+    await using bench = await FileRun.create();
+    const redis = server.client();
+    // As of a server that was killed before it came by them.
+    await redis.call('DEBUG', 'SET-ACTIVE-EXPIRE', 0);
+    await redis.set('counter', 5, 'PX', 300);
+    await redis.incr('counter');
+    await redis.pexpire('counter', 3_600_000);
+    await redis.set('old name', 1, 'PX', 300);
+    await redis.rename('old name', 'new name');
+    await redis.persist('new name');
+    await redis.set('gone', 1, 'PX', 1);
+    await redis.set('soon', 1, 'PX', 2_000);
+    await delay(600);
+    const ended = await bench.run(aofOf(server));
+    expect(ended).toMatchObject({
+      code: 0,
+      stdout: expect.stringContaining('held back until lanegate finish'),
+    });
+    const target = bench.target.client();
+    expect(await target.mget('counter', 'new name', 'gone')).toEqual(['6', '1', '1']);
+    expect(await target.ttl('counter')).toBeGreaterThan(900 * 365 * 86_400);
+    // Its time comes while it is held back.
+    await delay(1_500);
+    expect(await target.get('soon')).toBe('1');
+    // Appended behind the end of the run: it goes on with what is still held back.
+    await redis.incr('counter');
+    expect((await bench.run(aofOf(server))).code).toBe(0);
+    const { code, stdout } = await bench.finish(aofOf(server), '--json', '--remove-keys', '--yes');
+    const report = JSON.parse(stdout.trim().split('\n').at(-1) as string);
+    expect({ code, report }).toMatchObject({
+      code: 0,
+      report: { deadlines: { scanned: 4, restored: 1, expired: 2 }, done: ['deadlines', 'keys removed'] },
+    });
+    expect(await target.keys('*')).toEqual(expect.arrayContaining(['counter', 'new name']));
+    expect(await target.dbsize()).toBe(2);
+    expect(await target.get('counter')).toBe('7');
+    expect(await target.call('PEXPIRETIME', 'counter')).toBe(await redis.call('PEXPIRETIME', 'counter'));
+  });
+
+  test('finish of an AOF refuses what it cannot do, and what is not all applied', async () => {
+    await using server = await RedisServer.start({ args: WITH_AOF });
+    await using bench = await FileRun.create();
+    await server.client().set('a', 1, 'EX', 1_000);
+    expect((await bench.run(aofOf(server))).code).toBe(0);
+    const held = await bench.target.client().call('PEXPIRETIME', 'a');
+    const verified = await bench.finish(aofOf(server), '--verify');
+    expect(verified).toMatchObject({
+      code: 2,
+      stderr: expect.stringContaining('no server that could be asked'),
+    });
+    await server.client().set('b', 1);
+    const early = await bench.finish(aofOf(server));
+    expect(early).toMatchObject({ code: 1, stdout: expect.stringContaining('deadlines: not put back') });
+    expect(early.stderr).toContain('not caught up');
+    expect(await bench.target.client().call('PEXPIRETIME', 'a')).toBe(held);
+  });
+
+  test('a finish that is killed in the middle is repeated, and takes no deadline back twice', async () => {
+    await using server = await RedisServer.start({ args: WITH_AOF });
+    await using bench = await FileRun.create();
+    const add = server.client().pipeline();
+    for (let i = 0; i < 2_000; i++) add.set(`k:${i}`, i, 'EX', 1_000 + i);
+    await add.exec();
+    expect((await bench.run(aofOf(server))).code).toBe(0);
+    await using doomed = bench.spawnFinish(aofOf(server), 'finish-after-batch=kill@2');
+    expect((await doomed.exit()).signal).toBe('SIGKILL');
+    await expectSameAs(bench, server);
+  });
+
+  everyCase('with --expiry-grace-ms 0 the deadlines are as given', async () => {
+    await using server = await RedisServer.start({ args: WITH_AOF });
+    await using bench = await FileRun.create();
+    await server.client().set('a', 1, 'EX', 1_000);
+    const { stdout } = await bench.run(aofOf(server), '--expiry-grace-ms', '0');
+    expect(stdout).not.toContain('held back');
+    const [ours, theirs] = [server, bench.target].map((one) => one.client().call('PEXPIRETIME', 'a'));
+    expect(await theirs).toBe(await ours);
   });
 
   test('damage in the middle stops it with file and offset', async () => {
@@ -161,9 +249,10 @@ describe('lanegate run --source aof:///dir', () => {
     await server.restart();
     await using bench = await FileRun.create();
     await writeFile(join(bench.dir, 'old.aof'), Buffer.concat([base, increment]));
-    const { code, stderr } = await bench.run(`aof://${join(bench.dir, 'old.aof')}`);
+    const source = `aof://${join(bench.dir, 'old.aof')}`;
+    const { code, stderr } = await bench.run(source);
     expect({ code, stderr }).toMatchObject({ code: 0 });
-    await bench.expectSameAs(server);
+    await expectSameAs(bench, server, source);
   });
 
   test('a path that is not there ends the run with a sentence', async () => {

@@ -1,11 +1,13 @@
-import { basename } from 'node:path';
+import { basename, join } from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
 import type { Redis } from 'ioredis';
 import { expect, test } from 'vitest';
 import { lanegate } from '../support/cli.ts';
 import { EveryEncoding } from '../support/data-of-all-encodings.ts';
+import { until } from '../support/faults.ts';
+import { FileRun } from '../support/file-run.ts';
 import { LivePipeline } from '../support/live-pipeline.ts';
-import { otherServers } from '../support/redis-server.ts';
+import { otherServers, RedisServer } from '../support/redis-server.ts';
 
 const { found, missing } = otherServers();
 const ways = found.flatMap(({ kind, binary }) => [
@@ -35,6 +37,34 @@ for (const { how, ...binaries } of ways) {
     expect([end.code, end.stdout], end.stderr).toEqual([0, expect.any(String)]);
     const functions = async (server: typeof live.source) => await server.client().call('FUNCTION', 'LIST');
     expect(await functions(live.target)).toEqual(await functions(live.source));
+  });
+}
+
+for (const { kind, binary } of found) {
+  test(`an AOF of ${kind}, and finish (${basename(binary)})`, async () => {
+    await using server = await RedisServer.start({ binary, args: ['--appendonly', 'yes'] });
+    await using bench = await FileRun.create(binary);
+    const writer = await EveryEncoding.at(server.client(), bench.target.client());
+    await writer.write();
+    await server.client().call('BGREWRITEAOF');
+    await until('the AOF is rewritten', async () =>
+      /aof_rewrite_in_progress:0\r\naof_rewrite_scheduled:0/.test(await server.client().info('persistence')),
+    );
+    await writer.traffic();
+    const source = `aof://${join(server.dir, 'appendonlydir')}`;
+    const ended = await bench.run(source);
+    expect([ended.code, ended.stdout], ended.stderr).toEqual([0, expect.stringContaining('held back')]);
+    const finished = await bench.finish(source, '--json');
+    expect(finished).toMatchObject({ code: 0 });
+    const verified = await lanegate([
+      'verify',
+      '--source',
+      server.url,
+      '--target',
+      bench.target.url,
+      '--json',
+    ]);
+    expect([verified.code, verified.stdout], verified.stderr).toEqual([0, expect.any(String)]);
   });
 }
 

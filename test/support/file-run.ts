@@ -2,7 +2,7 @@ import { mkdtemp, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { expect } from 'vitest';
-import { type CliResult, type LanegateProcess, spawnLanegate } from './cli.ts';
+import { type CliResult, type LanegateProcess, lanegate, spawnLanegate } from './cli.ts';
 import { compareServers } from './compare.ts';
 import { RedisServer } from './redis-server.ts';
 
@@ -16,8 +16,10 @@ export class FileRun implements AsyncDisposable {
     this.dir = dir;
   }
 
-  static async create(): Promise<FileRun> {
-    return new FileRun(await RedisServer.start(), await mkdtemp(join(tmpdir(), 'lanegate-file-run-')));
+  /** `binary` of the target; the usual one without it. */
+  static async create(binary?: string): Promise<FileRun> {
+    const options = binary === undefined ? {} : { binary };
+    return new FileRun(await RedisServer.start(options), await mkdtemp(join(tmpdir(), 'lanegate-file-run-')));
   }
 
   /** To its end. */
@@ -36,9 +38,24 @@ export class FileRun implements AsyncDisposable {
     ]);
   }
 
+  /** Puts the deadlines of an AOF back. */
+  async finish(source: string, ...args: string[]): Promise<CliResult> {
+    return await lanegate([...this.#finishOf(source), ...args]);
+  }
+
+  /** The same as a process that dies at the failpoint. */
+  spawnFinish(source: string, failpoint: string): LanegateProcess {
+    return spawnLanegate(this.#finishOf(source), { env: { LANEGATE_FAILPOINT: failpoint } });
+  }
+
   async expectSameAs(server: RedisServer): Promise<void> {
     expect(await server.client().dbsize()).toBeGreaterThan(150);
     expect(await compareServers(server.url, this.target.url)).toEqual([]);
+  }
+
+  #finishOf(source: string): string[] {
+    const dataDir = join(this.dir, 'data');
+    return ['finish', '--source', source, '--target', this.target.url, '--data-dir', dataDir];
   }
 
   async [Symbol.asyncDispose](): Promise<void> {

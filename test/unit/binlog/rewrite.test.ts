@@ -123,6 +123,7 @@ describe('on a replication link', () => {
     expect(rewritten('RESTORE k 0 payload ABSTTL', rules)).toBeUndefined();
     expect(rewritten('HPEXPIREAT h 5 FIELDS 1 f', rules)).toBe('HPEXPIREAT h 105 FIELDS 1 f');
     expect(rewritten('EXPIRE k 1', rules)).toBe('PEXPIREAT k 1001100');
+    expect(rewritten('PEXPIREAT k -7', rules)).toBe('PEXPIREAT k 100');
   });
 });
 
