@@ -1,6 +1,7 @@
 import type { Redis } from 'ioredis';
 import type { QueueSet } from '../queues/queue-set.ts';
 import type { CommandTable } from '../src/binlog/command-table.ts';
+import type { ClosedGates } from '../src/journal/closed-gates.ts';
 import type { Journal } from '../src/journal/journal.ts';
 import type { LaneLogs } from '../src/journal/lane-log.ts';
 import type { Records } from '../src/journal/records.ts';
@@ -36,6 +37,7 @@ export interface PipelineContext {
   /** A raw link to the queue's Redis, for the journal's payload; the caller closes it. */
   readonly openLink: () => Link;
   readonly laneLogs: LaneLogs;
+  readonly closedGates: ClosedGates;
   readonly control: ControlKeys;
   readonly journal: Journal;
   readonly records: Records;

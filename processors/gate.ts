@@ -11,6 +11,7 @@
 
 import { GATE_QUEUE } from '../queues/names.ts';
 import type { GateItem } from '../src/journal/item.ts';
+import type { Step as LaneStep } from '../src/journal/journal.ts';
 import { gateFence, gateWrites, planFenced } from '../src/protocol/gate-fence.ts';
 import { Backoff, sleep } from '../src/runtime/backoff.ts';
 import { failpoint } from '../src/runtime/failpoints.ts';
@@ -20,6 +21,7 @@ import type { FencedSession } from '../src/target/session.ts';
 import { ConnectionLost } from '../src/wire/connection.ts';
 import { type BatchOutcome, ReplyError } from '../src/wire/replies.ts';
 import { announceAll } from './announce.ts';
+import { Arrivals } from './arrivals.ts';
 import type { PipelineContext } from './context.ts';
 import { type FlushGate, flushOf, runFlush, settleFlush } from './flush-gate.ts';
 import type { Attempt } from './gate-attempt.ts';
@@ -55,6 +57,7 @@ type Step = GateEnd | { readonly retryAfter: 'now' | 'backoff' | 'long' };
 
 export class GateRunner {
   readonly #context: PipelineContext;
+  readonly #arrivals: Arrivals;
   /** The gate that lanes here wait for, read while the last of them is on its way. */
   #ahead:
     | { readonly id: string; readonly seq: number; readonly item: Promise<GateItem | undefined> }
@@ -62,16 +65,21 @@ export class GateRunner {
 
   constructor(context: PipelineContext) {
     this.#context = context;
+    this.#arrivals = new Arrivals(context.journal, { by: context.workerId, ms: CLAIM_MS });
   }
 
   /**
    * From the lane whose job has come to the marker: a try if it is the last to arrive. The lane goes on by itself and
-   * needs no announcement.
+   * needs no announcement. `done`: what it has not told yet.
    */
-  async arrive(gate: { readonly seq: number; readonly lanes: number }, at: Arrival): Promise<GateEnd> {
-    const { journal, redis, workerId } = this.#context;
+  async arrive(
+    gate: { readonly seq: number; readonly lanes: number },
+    at: Arrival,
+    done: LaneStep | undefined,
+  ): Promise<GateEnd> {
+    const { journal, redis } = this.#context;
     const id = at.journalId;
-    const hint = await journal.arrive(id, at.lane, gate, { by: workerId, ms: CLAIM_MS });
+    const hint = await this.#arrivals.tell(id, gate, at.lane, done);
     if (hint === 'void') return 'void';
     if (hint === 'wait') {
       if (this.#ahead?.seq !== gate.seq) this.#readAhead(id, gate.seq);
@@ -119,10 +127,8 @@ export class GateRunner {
   ): Promise<GateEnd> {
     const { journal, records, redis, queues, now } = this.#context;
     const { id, generation } = inForce;
-    const reading = this.#read(id, seq);
-    const [item, paused, stops, skips, held] = await Promise.all([
-      reading,
-      reading.then((found) => queues.pausedByOperator(found?.lanes ?? [])),
+    const [item, stops, skips, held] = await Promise.all([
+      this.#read(id, seq),
       records.stops(),
       records.skips(generation, 'gate'),
       redis.hexists(journal.keys.pauses, `${GATE_QUEUE}|operator`),
@@ -131,9 +137,8 @@ export class GateRunner {
     // A paused queue holds back the gate's own job only; the lanes that help must hold as well.
     if (held === 1) return 'waiting';
     if (!item || item.generation !== generation) return 'void';
-    // A lane that is stopped or paused by an operator does not pass its marker either.
-    const stopped = item.lanes.some((lane) => stops.get(`lane:${lane}`)?.generation === generation);
-    if (stopped || paused.size > 0) return 'waiting';
+    // A lane that is stopped does not pass its marker either.
+    if (item.lanes.some((lane) => stops.get(`lane:${lane}`)?.generation === generation)) return 'waiting';
     const attempt: Attempt = {
       item,
       journalId: id,
@@ -192,7 +197,9 @@ export class GateRunner {
       // A lane that comes last knows of the others' arrival; what is paused too early is resumed at once.
       const fence = session.fence(gateFence(control, item));
       const pause = except === undefined ? undefined : this.#pause(attempt);
-      values = await bothEnded(fence, pause);
+      const [read, held] = await bothEnded(fence, pause);
+      if (held) return 'waiting';
+      values = read;
     } catch (error) {
       if (error instanceof ReplyError) return await this.#refused(error);
       throw error;
@@ -214,7 +221,7 @@ export class GateRunner {
       return 'stopped';
     }
 
-    await this.#pause(attempt);
+    if (await this.#pause(attempt)) return 'waiting';
     await failpoint('gate-after-pause');
     if (item.erases && plan.batch.count > 0 && session.traits.flushAlone)
       return await this.#flushAlone(attempt, session, plan.batch, except);
@@ -229,11 +236,14 @@ export class GateRunner {
     return await this.#closed(attempt, session, plan.batch, outcome, except);
   }
 
-  async #pause(attempt: Attempt): Promise<void> {
-    if (attempt.paused) return;
+  /** True when an operator holds a lane: it does not pass its marker, and nothing is paused. */
+  async #pause(attempt: Attempt): Promise<boolean> {
+    if (attempt.paused) return false;
     attempt.paused = true;
     const { queues, now } = this.#context;
-    await queues.gatePause('pause', attempt.owner, attempt.item.lanes, now());
+    const { held } = await queues.gatePause('pause', attempt.owner, attempt.item.lanes, now());
+    attempt.paused = !held;
+    return held;
   }
 
   /** Where a flush cannot stand beside the writes of the checkpoints. */
@@ -378,9 +388,12 @@ export class GateRunner {
 }
 
 /** Both have ended, well or not, before anything goes on. */
-async function bothEnded<T>(first: Promise<T>, second: Promise<void> | undefined): Promise<T> {
+async function bothEnded<T, U>(
+  first: Promise<T>,
+  second: Promise<U> | undefined,
+): Promise<[T, U | undefined]> {
   const [one, two] = await Promise.allSettled([first, second]);
   if (one.status === 'rejected') throw one.reason;
   if (two.status === 'rejected') throw two.reason;
-  return one.value;
+  return [one.value, two.value];
 }

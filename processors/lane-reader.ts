@@ -1,5 +1,5 @@
 import type { LaneItem } from '../src/journal/item.ts';
-import type { ClosedGate, LaneLog } from '../src/journal/lane-log.ts';
+import type { LaneLog } from '../src/journal/lane-log.ts';
 import { AbortedError } from '../src/runtime/errors.ts';
 import type { PipelineContext } from './context.ts';
 
@@ -14,7 +14,6 @@ export class LaneReader {
   readonly #context: PipelineContext;
   readonly #log: LaneLog;
   readonly #stream: string;
-  readonly #closedGates: string;
   readonly #signal: AbortSignal;
   #items: LaneItem[] = [];
   #itemsMax = ITEMS_MIN;
@@ -27,7 +26,6 @@ export class LaneReader {
     const { keys } = context.journal;
     this.#log = context.laneLogs.take();
     this.#stream = keys.log(lane);
-    this.#closedGates = keys.closed(lane);
     this.#signal = signal;
   }
 
@@ -70,13 +68,6 @@ export class LaneReader {
     this.#tune(items.length, bytes);
     this.#items.push(...items);
     return true;
-  }
-
-  /** The gate that was closed, this one or a later one, as soon as it is; undefined when a moment has passed without that. */
-  async waitForGate(gate: number): Promise<ClosedGate | undefined> {
-    const { lingerMs } = this.#context.options;
-    if (lingerMs <= 0) return undefined;
-    return await this.#untilAborted(() => this.#log.awaitClosed(this.#closedGates, gate - 1, lingerMs));
   }
 
   close(): void {

@@ -10,6 +10,7 @@
 
 import type { LaneResult } from '../queues/jobs.ts';
 import { laneQueue } from '../queues/names.ts';
+import type { Step } from '../src/journal/journal.ts';
 import { Backoff, sleep } from '../src/runtime/backoff.ts';
 import { AbortedError } from '../src/runtime/errors.ts';
 import { failpoint } from '../src/runtime/failpoints.ts';
@@ -53,6 +54,8 @@ export class LaneTurn {
   #session: FencedSession | undefined;
   #fence: Promise<FenceValues> | undefined;
   #progress: Promise<void> = Promise.resolve();
+  /** Done in front of a marker: told with the arrival there, or at the latest at the end of the turn. */
+  #untold: Step | undefined;
   /** Replies were read by this turn, or are known to be unread, through this seq. */
   #accounted = -1;
   /** The target refuses; the lane is tried in place for as long as that takes. */
@@ -111,6 +114,7 @@ export class LaneTurn {
   /** Waits until what this turn did is written down, and gives the session back. */
   async close(): Promise<void> {
     this.#reader.close();
+    this.#tell();
     await this.#progress.catch(() => {});
     // Whoever works on the lane next says for itself whether it waits.
     if (this.#waits) await this.#context.waits.end(`lane:${this.#options.lane}`).catch(() => {});
@@ -219,7 +223,6 @@ export class LaneTurn {
       seq: plan.last,
       outBytes: plan.outBytes,
       applied: plan.batch.run,
-      gates: 0,
       wakeBelowBytes: options.budgetBytes / 2,
     };
     await this.#progress;
@@ -230,9 +233,17 @@ export class LaneTurn {
       await journal.progress(journalId, step);
       throw stopped;
     }
-    this.#progress = journal.progress(journalId, step);
-    this.#progress.catch(() => {});
+    this.#untold = step;
+    if (this.#reader.items[0]?.kind !== 'marker') this.#tell();
     await failpoint('after-exec-before-finish');
+  }
+
+  #tell(): void {
+    const step = this.#untold;
+    if (step === undefined) return;
+    this.#untold = undefined;
+    this.#progress = this.#context.journal.progress(this.#options.journalId, step);
+    this.#progress.catch(() => {});
   }
 
   /** Nothing was applied: wait and try again, or find the command that is to blame. */
@@ -280,7 +291,8 @@ export class LaneTurn {
     const { journal } = this.#context;
     const { journalId, lane } = this.#options;
     // Behind `progress` on the same connection; nothing here has to wait for the answers before it.
-    const arriving = this.#gates.arrive(gate, this.#options);
+    const arriving = this.#gates.arrive(gate, this.#options, this.#untold);
+    this.#untold = undefined;
     await Promise.allSettled([arriving, this.#unfence(session)]);
     const end = await arriving;
     await this.#progress;
@@ -291,7 +303,8 @@ export class LaneTurn {
     // Woken twice for one gate and still in front of it: the signal was left by another journal.
     const waits = end === 'waiting' && this.#options.kind === 'apply' && this.#signalled !== gate.seq;
     if (waits) {
-      const closedBy = await this.#reader.waitForGate(gate.seq);
+      const closedBy = await this.#context.closedGates.wait(lane, gate.seq, this.#context.options.lingerMs);
+      if (this.#options.signal.aborted) throw new AbortedError();
       if (closedBy) this.#signalled = gate.seq;
       // What closed it wrote down that its replies are read (gate-closed.lua).
       if (closedBy?.gate === gate.seq && closedBy.journalId === journalId) return 'passed';
@@ -337,6 +350,7 @@ export class LaneTurn {
   async #account(): Promise<boolean> {
     const { journalId, generation, lane } = this.#options;
     const { seq } = this.checkpoint;
+    this.#tell();
     await this.#progress.catch(() => {});
     if (!(await accountForUnread(this.#context, { journalId, generation, lane, seq }))) return false;
     this.#accounted = seq;

@@ -29,7 +29,7 @@ export async function accountForUnread(
     const span = { seq: known.seen + 1, through: seq, lanes: [lane], command: null, key: null, reason };
     await records.divergence({ kind: 'unverified', generation, ...span, atMs: now() }, Buffer.alloc(0));
   }
-  const nothing = { outBytes: 0, applied: 0, gates: 0, wakeBelowBytes: options.budgetBytes / 2 };
+  const nothing = { outBytes: 0, applied: 0, wakeBelowBytes: options.budgetBytes / 2 };
   await journal.progress(journalId, { where: lane, seq, ...nothing });
   return true;
 }

@@ -107,7 +107,7 @@ export class Watchdog {
   /** What is applied weighs nothing any more, also if whoever applied it died before it could say so. */
   async #settle({ checkpoints, snapshot }: MarkStep): Promise<void> {
     const { journal, options } = this.#context;
-    const none = { seq: 0, applied: 0, gates: 0, wakeBelowBytes: options.budgetBytes / 2 };
+    const none = { seq: 0, applied: 0, wakeBelowBytes: options.budgetBytes / 2 };
     const done = snapshot.views.filter((view) => (checkpoints[view.lane] ?? 0) >= view.tail);
     for (const { lane, inBytes, outBytes } of done) {
       if (outBytes < inBytes)

@@ -135,19 +135,25 @@ export class QueueSet {
     return Number(await runScript(this.#redis, 'orphans', [this.#keys.pauses, ...keys], args));
   }
 
-  /** Pauses or resumes lane queues in the name of `owner`; returns how many changed. */
+  /**
+   * Pauses or resumes lane queues in the name of `owner`; returns how many changed. `held`: an operator has paused one of those
+   * that were to be paused, and none is.
+   */
   async gatePause(
     what: 'pause' | 'resume',
     owner: string,
     lanes: readonly number[],
     nowMs: number,
-  ): Promise<number> {
+  ): Promise<{ readonly changed: number; readonly held: boolean }> {
     const queues = lanes.map((lane) => `${this.#keys.prefix}:${laneQueue(lane)}`);
     const keys = queues.flatMap((key) => [`${key}:meta`, `${key}:marker`, `${key}:wait`]);
     const names = lanes.map((lane) => laneQueue(lane));
-    return Number(
-      await runScript(this.#redis, 'pause', [this.#keys.pauses, ...keys], [what, owner, nowMs, ...names]),
-    );
+    const args = [what, owner, nowMs, ...names];
+    const [changed, held] = (await runScript(this.#redis, 'pause', [this.#keys.pauses, ...keys], args)) as [
+      number,
+      number,
+    ];
+    return { changed, held: held === 1 };
   }
 
   /** Pauses the queue in the name of `owner`, unless somebody resumes it in the same moment. */

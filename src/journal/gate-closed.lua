@@ -2,7 +2,7 @@
   A gate has executed and its replies are read: accounts for it and wakes its lanes. Where they have been stopped behind
   it, they are to look at that first: the journal that they are told is none of theirs.
 
-  KEYS  1 state, 2 counters, 3 room, 4 arrivals of the gate, 5.. per lane of the gate: its closed stream
+  KEYS  1 state, 2 counters, 3 room, 4 arrivals of the gate, 5 closed gates
   ARGV  1 journal id, 2 seq of the gate, 3 bytes of the gate log behind it, 4 commands applied,
         5 unapplied bytes below which a waiting ingest is woken, 6 '1' where its lanes have been stopped,
         7.. lanes of the gate
@@ -15,16 +15,16 @@ redis.call('DEL', KEYS[4])
 local before = redis.call('HMGET', KEYS[1], 'out:g', 'backpressure')
 if tonumber(before[1] or '0') < tonumber(ARGV[3]) then redis.call('HSET', KEYS[1], 'out:g', ARGV[3]) end
 if before[2] == '1' and redis.call('LLEN', KEYS[3]) == 0 then redis.call('LPUSH', KEYS[3], '1') end
-local journal = ARGV[6] == '1' and '' or ARGV[1]
 local asleep = {}
+local lanes = {}
 for i = 7, #ARGV do
   local lane = ARGV[i]
+  lanes[#lanes + 1] = lane
   local own = redis.call('HMGET', KEYS[1], 'seen:' .. lane, 'tail:' .. lane, 'awake:' .. lane)
   if tonumber(own[1] or '-1') < tonumber(ARGV[2]) then redis.call('HSET', KEYS[1], 'seen:' .. lane, ARGV[2]) end
   if own[3] == 'gate' then redis.call('HDEL', KEYS[1], 'awake:' .. lane) end
-  -- Deleted first: after a rollback a gate executes again under an id that is not new.
-  redis.call('DEL', KEYS[i - 2])
-  redis.call('XADD', KEYS[i - 2], ARGV[2] .. '-0', 'journal', journal)
   if own[3] ~= '1' and tonumber(own[2] or '0') > tonumber(ARGV[2]) then asleep[#asleep + 1] = lane end
 end
+local journal = ARGV[6] == '1' and '' or ARGV[1]
+redis.call('XADD', KEYS[5], 'MAXLEN', 64, '*', 'gate', ARGV[2], 'journal', journal, 'lanes', table.concat(lanes, ','))
 return asleep

@@ -65,6 +65,18 @@ export interface Snapshot {
   readonly views: readonly LaneView[];
 }
 
+/** What a lane, or the gate, has done through `seq`, whose replies are read. */
+export interface Step {
+  readonly where: number | 'g';
+  readonly seq: number;
+  /** Bytes of its log through `seq`. */
+  readonly outBytes: number;
+  /** Commands. */
+  readonly applied: number;
+  /** Unapplied bytes below which an ingest that waits for room is woken. */
+  readonly wakeBelowBytes: number;
+}
+
 export interface ResumePoint {
   readonly seq: number;
   readonly position: string;
@@ -257,23 +269,9 @@ export class Journal {
     return found.map(([id, fields]) => parseGateHeader(id, String(fields[1])));
   }
 
-  async progress(
-    id: string,
-    step: {
-      where: number | 'g';
-      seq: number;
-      outBytes: number;
-      applied: number;
-      gates: number;
-      wakeBelowBytes: number;
-    },
-  ): Promise<void> {
-    await runScript(
-      this.#redis,
-      'progress',
-      [this.keys.state, this.keys.counters, this.keys.room],
-      [id, step.where, step.seq, step.outBytes, step.applied, step.gates, step.wakeBelowBytes],
-    );
+  async progress(id: string, step: Step): Promise<void> {
+    const { state, counters, room } = this.keys;
+    await runScript(this.#redis, 'progress', [state, counters, room], [id, ...stepArgs(step)]);
   }
 
   /** Replies of this lane are read through this seq, as far as the journal knows. */
@@ -307,27 +305,28 @@ export class Journal {
       readonly stopped: boolean;
     },
   ): Promise<number[] | undefined> {
-    const { state, counters, room } = this.keys;
-    const closed = gate.lanes.map((lane) => this.keys.closed(lane));
+    const { state, counters, room, closed } = this.keys;
     const reply = await runScript(
       this.#redis,
       'gate-closed',
-      [state, counters, room, this.keys.arrivals(id, gate.seq), ...closed],
+      [state, counters, room, this.keys.arrivals(id, gate.seq), closed],
       [id, gate.seq, step.outBytes, step.applied, step.wakeBelowBytes, step.stopped ? 1 : 0, ...gate.lanes],
     );
     return reply === null ? undefined : (reply as string[]).map(Number);
   }
 
-  /** A lane stands at a marker: is the gate worth a try from here? (arrive.lua) */
+  /** Lanes stand at a marker: is the gate worth a try from here? `steps`: what they have done before (arrive.lua). */
   async arrive(
     id: string,
-    lane: number,
     gate: { readonly seq: number; readonly lanes: number },
+    here: { readonly lanes: readonly number[]; readonly steps: readonly Step[] },
     claim: { readonly by: string; readonly ms: number },
   ): Promise<'try' | 'wait' | 'void'> {
-    const keys = [this.keys.state, this.keys.arrivals(id, gate.seq), this.keys.gateClaim(id, gate.seq)];
-    const args = [id, lane, gate.lanes, claim.by, claim.ms, ARRIVALS_KEPT_MS];
-    return (await runScript(this.#redis, 'arrive', keys, args)) as 'try' | 'wait' | 'void';
+    const { state, counters, room } = this.keys;
+    const keys = [state, counters, room, this.keys.arrivals(id, gate.seq), this.keys.gateClaim(id, gate.seq)];
+    const args = [id, gate.lanes, claim.by, claim.ms, ARRIVALS_KEPT_MS, here.steps.length];
+    const all = [...args, ...here.steps.flatMap(stepArgs), ...here.lanes];
+    return (await runScript(this.#redis, 'arrive', keys, all)) as 'try' | 'wait' | 'void';
   }
 
   /** False when more was appended behind `tail` meanwhile: the caller goes on. */
@@ -357,6 +356,11 @@ export class Journal {
   async isShort(): Promise<boolean> {
     return (await this.#redis.hget(this.keys.state, 'short')) === '1';
   }
+}
+
+/** In the order of account.lua. */
+function stepArgs({ where, seq, outBytes, applied, wakeBelowBytes }: Step): (number | string)[] {
+  return [where, seq, outBytes, applied, wakeBelowBytes];
 }
 
 function laneView(row: string[], lane: number): LaneView {

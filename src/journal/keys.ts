@@ -36,6 +36,8 @@ export class JournalKeys {
   readonly flush: string;
   /** LIST: wakes an ingest that waits for room */
   readonly room: string;
+  /** STREAM: the gates that were closed last; wakes the lanes' jobs that wait at them (closed-gates.ts) */
+  readonly closed: string;
 
   constructor(name: string) {
     const prefix = pipelinePrefix(name);
@@ -56,6 +58,7 @@ export class JournalKeys {
     this.control = `${prefix}:control`;
     this.flush = `${prefix}:flush`;
     this.room = `${prefix}:room`;
+    this.closed = `${prefix}:closed`;
   }
 
   /** STREAM, id = last seq of the item: a lane's commands */
@@ -70,11 +73,6 @@ export class JournalKeys {
   /** SET: lanes that stand at their marker of this gate */
   arrivals(id: string, gate: number): string {
     return `${this.prefix}:arrivals:${id}-${gate}`;
-  }
-
-  /** STREAM of one entry: the last gate that this lane has passed; wakes the lane's job where it waits */
-  closed(lane: number): string {
-    return `${this.prefix}:closed:${lane}`;
   }
 
   gateClaim(id: string, gate: number): string {

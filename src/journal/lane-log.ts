@@ -5,12 +5,6 @@ import { type LaneItem, parseLaneItem, type RawItem } from './item.ts';
 /** Room for the reply behind the longest wait. */
 const REPLY_MS = 15_000;
 
-/** A gate that has executed, and the journal that it stood in. */
-export interface ClosedGate {
-  readonly gate: number;
-  readonly journalId: string;
-}
-
 /**
  * Reads lane logs for one reader, one reply at a time. An item's bytes are good until the next but one reply: one may be
  * read ahead while the items of the one before are applied, no more.
@@ -36,30 +30,13 @@ export class LaneLog {
 
   /** The same, waiting up to `waitMs` for the first one. */
   async await(stream: string, after: number, itemsMax: number, waitMs: number): Promise<LaneItem[]> {
-    const found = await this.#awaitAny(stream, after, itemsMax, waitMs);
-    return found?.[0][1].map(parseLaneItem) ?? [];
-  }
-
-  /** What gate-closed.lua writes behind `after` to a lane's stream of it; undefined when `waitMs` has passed. */
-  async awaitClosed(stream: string, after: number, waitMs: number): Promise<ClosedGate | undefined> {
-    const found = await this.#awaitAny(stream, after, 1, waitMs);
-    const [id, fields] = found?.[0][1][0] ?? [];
-    return id && fields ? { gate: Number.parseInt(String(id), 10), journalId: String(fields[1]) } : undefined;
+    const args = ['XREAD', 'COUNT', itemsMax, 'BLOCK', waitMs, 'STREAMS', stream, `${after}-0`];
+    const found = await this.#link.call(args, { arena: this.#arenas.next(), timeoutMs: waitMs + REPLY_MS });
+    return (found as unknown as [[Buffer, RawItem[]]] | null)?.[0][1].map(parseLaneItem) ?? [];
   }
 
   close(): void {
     this.#link.close();
-  }
-
-  async #awaitAny(
-    stream: string,
-    after: number,
-    itemsMax: number,
-    waitMs: number,
-  ): Promise<[[Buffer, RawItem[]]] | null> {
-    const args = ['XREAD', 'COUNT', itemsMax, 'BLOCK', waitMs, 'STREAMS', stream, `${after}-0`];
-    const found = await this.#link.call(args, { arena: this.#arenas.next(), timeoutMs: waitMs + REPLY_MS });
-    return found as [[Buffer, RawItem[]]] | null;
   }
 }
 

@@ -5,17 +5,23 @@
 
   KEYS  1 pauses, then three per lane: meta, marker, wait
   ARGV  1 'pause' | 'resume', 2 owner, 3 time (ms), 4.. queue names
-  Returns the number of queues whose state changed.
+  Returns the number of queues whose state changed, and whether an operator holds one of those that were to be paused (1):
+  then none is.
 ]]
+if ARGV[1] == 'pause' then
+  for i = 0, #ARGV - 4 do
+    local flag = redis.call('HGET', KEYS[2 + i * 3], 'paused')
+    if flag and flag ~= 'gate' then return {0, 1} end
+  end
+end
 local changed = 0
 for i = 0, #ARGV - 4 do
   local queue = ARGV[4 + i]
   local meta, marker, wait = KEYS[2 + i * 3], KEYS[3 + i * 3], KEYS[4 + i * 3]
   local field = queue .. '|' .. ARGV[2]
   if ARGV[1] == 'pause' then
-    if redis.call('HEXISTS', meta, 'paused') == 0 then
+    if redis.call('HSETNX', meta, 'paused', 'gate') == 1 then
       redis.call('HSET', KEYS[1], field, ARGV[3])
-      redis.call('HSET', meta, 'paused', 'gate')
       redis.call('DEL', marker)
       changed = changed + 1
     end
@@ -27,4 +33,4 @@ for i = 0, #ARGV - 4 do
     end
   end
 end
-return changed
+return {changed, 0}

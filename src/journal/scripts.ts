@@ -31,10 +31,17 @@ interface Script {
 
 const loaded = new Map<ScriptName, Script>();
 
+/** `-- include account` stands for account.lua: what several steps do in the same way. */
+const INCLUDE = /^-- include (\S+)$/gm;
+
+function textOf(file: string): string {
+  return readFileSync(new URL(`./${file}.lua`, import.meta.url), 'utf8');
+}
+
 function script(name: ScriptName): Script {
   const known = loaded.get(name);
   if (known) return known;
-  const text = readFileSync(new URL(`./${name}.lua`, import.meta.url), 'utf8');
+  const text = textOf(name).replace(INCLUDE, (_, file: string) => textOf(file));
   const fresh = { text, sha: createHash('sha1').update(text).digest('hex') };
   loaded.set(name, fresh);
   return fresh;

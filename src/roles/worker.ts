@@ -18,6 +18,7 @@ import type { LaneResult } from '../../queues/jobs.ts';
 import { GATE_QUEUE, INGEST_QUEUE, laneQueue } from '../../queues/names.ts';
 import { QueueSet } from '../../queues/queue-set.ts';
 import { CommandTable } from '../binlog/command-table.ts';
+import { ClosedGates } from '../journal/closed-gates.ts';
 import { Journal } from '../journal/journal.ts';
 import { LaneLogs } from '../journal/lane-log.ts';
 import { Records } from '../journal/records.ts';
@@ -90,6 +91,7 @@ export class WorkerProcess {
       openBlocking: () => this.#connect(),
       openLink,
       laneLogs: new LaneLogs(openLink),
+      closedGates: new ClosedGates(openLink, journal.keys, log),
       control: new ControlKeys(name),
       journal,
       records,
@@ -166,6 +168,7 @@ export class WorkerProcess {
     await Promise.race([goodbye.catch(() => {}), sleep(500, new AbortController().signal)]);
     this.context.sessions.close();
     this.context.laneLogs.close();
+    this.context.closedGates.close();
     await Promise.race([this.queues.close(), sleep(500, new AbortController().signal)]);
     this.#redis.disconnect();
     await this.#options.source?.close();

@@ -2,8 +2,10 @@ import { setTimeout as delay } from 'node:timers/promises';
 import { Worker } from 'bullmq';
 import { Redis } from 'ioredis';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
+import { Arrivals } from '../../processors/arrivals.ts';
 import { queueLink } from '../../queues/connection.ts';
 import { QueueSet } from '../../queues/queue-set.ts';
+import { ClosedGates } from '../../src/journal/closed-gates.ts';
 import { IndexWriter, laneHeader } from '../../src/journal/item.ts';
 import { type CommitOutcome, Journal, type Round, type RoundItem } from '../../src/journal/journal.ts';
 import { Records } from '../../src/journal/records.ts';
@@ -11,6 +13,7 @@ import { RoundWriter } from '../../src/journal/round-writer.ts';
 import { runScript } from '../../src/journal/scripts.ts';
 import { Operator } from '../../src/roles/operator.ts';
 import { parseEndpoint } from '../../src/runtime/endpoint.ts';
+import { createLogger } from '../../src/runtime/log.ts';
 import { itemBytes } from '../../src/target/plan.ts';
 import type { Link } from '../../src/wire/link.ts';
 import { FaultyProxy } from '../support/proxy.ts';
@@ -285,7 +288,7 @@ describe('resume point and trim', () => {
 });
 
 describe('progress and room', () => {
-  const step = { seq: 3, applied: 2, gates: 0, wakeBelowBytes: 1_000 };
+  const step = { seq: 3, applied: 2, wakeBelowBytes: 1_000 };
 
   test('progress only goes up, and not in another journal', async () => {
     const { journal } = await filled(3);
@@ -341,6 +344,97 @@ describe('sleep', () => {
   });
 });
 
+describe('arrive', () => {
+  const gate = { seq: 5, lanes: 3 };
+  const claim = { by: 'worker', ms: 5_000 };
+  const step = { where: 0, seq: 3, outBytes: 10, applied: 2, wakeBelowBytes: 0 };
+
+  test('the last to arrive tries the gate, and nobody beside it; what the lanes have done is told', async () => {
+    const { journal } = await filled(3);
+    const steps = [step, { ...step, where: 1, applied: 5 }];
+    expect(await journal.arrive('j1', gate, { lanes: [0, 1], steps }, claim)).toBe('wait');
+    expect((await journal.seenThrough('j1', 1))?.seen).toBe(3);
+    expect(await redis.hget(journal.keys.counters, 'applied')).toBe('7');
+    expect(await journal.arrive('j1', gate, { lanes: [2], steps: [] }, claim)).toBe('try');
+    expect(await journal.arrive('j1', gate, { lanes: [1], steps: [] }, claim)).toBe('wait');
+    expect(await journal.arrive('j2', gate, { lanes: [1], steps: [step] }, claim)).toBe('void');
+    expect(await redis.hget(journal.keys.counters, 'applied')).toBe('7');
+  });
+
+  test('lanes that arrive in one turn are told in one step, and one of them tries the gate', async () => {
+    const { journal } = await filled(3);
+    const arrivals = new Arrivals(journal, claim);
+    const before = await calls('evalsha');
+    const tell = (lane: number) => arrivals.tell('j1', gate, lane, { ...step, where: lane });
+    const elsewhere = arrivals.tell('j1', { seq: 9, lanes: 2 }, 3, undefined);
+    expect(await Promise.all([tell(0), tell(1), tell(2)])).toEqual(['wait', 'wait', 'try']);
+    expect(await elsewhere).toBe('wait');
+    expect((await calls('evalsha')) - before).toBeLessThanOrEqual(2);
+    expect(await arrivals.tell('j2', gate, 0, undefined)).toBe('void');
+    expect((await journal.seenThrough('j1', 2))?.seen).toBe(3);
+  });
+});
+
+async function calls(command: string): Promise<number> {
+  const stats = await redis.info('commandstats');
+  return Number(new RegExp(`cmdstat_${command}:calls=(\\d+)`).exec(stats)?.[1] ?? 0);
+}
+
+describe('closed gates', () => {
+  const step = { outBytes: 0, applied: 1, wakeBelowBytes: 0, stopped: false };
+  const PATIENT_MS = 20_000;
+
+  function listener(journal: Journal, port = server.port): ClosedGates {
+    const endpoint = parseEndpoint('--queue', `redis://127.0.0.1:${port}`);
+    return new ClosedGates(
+      () => queueLink(endpoint, 'test'),
+      journal.keys,
+      createLogger({ level: 'silent', format: 'json' }),
+    );
+  }
+
+  test('the word reaches every lane that waits, also when it came first, and once', async () => {
+    const { journal } = await filled(3);
+    const gates = listener(journal);
+    try {
+      const waiting = [0, 1].map((lane) => gates.wait(lane, 2, PATIENT_MS));
+      await journal.gateClosed('j1', { seq: 2, lanes: [0, 1, 2] }, step);
+      expect(await Promise.all(waiting)).toEqual([
+        { gate: 2, journalId: 'j1' },
+        { gate: 2, journalId: 'j1' },
+      ]);
+      expect(await gates.wait(2, 2, PATIENT_MS)).toEqual({ gate: 2, journalId: 'j1' });
+      expect(await gates.wait(2, 2, 50)).toBeUndefined();
+      // Not for one in front of it, and told apart where its lanes were stopped.
+      const later = gates.wait(0, 7, PATIENT_MS);
+      await journal.gateClosed('j1', { seq: 6, lanes: [0] }, step);
+      await journal.gateClosed('j1', { seq: 8, lanes: [0] }, { ...step, stopped: true });
+      expect(await later).toEqual({ gate: 8, journalId: '' });
+    } finally {
+      gates.close();
+    }
+  });
+
+  test('who begins to listen late, or whose connection breaks, hears what was closed meanwhile', async () => {
+    const { journal } = await filled(3);
+    await using proxy = await FaultyProxy.start(server.port);
+    await journal.gateClosed('j1', { seq: 2, lanes: [0] }, step);
+    const gates = listener(journal, proxy.port);
+    try {
+      expect(await gates.wait(0, 2, PATIENT_MS)).toEqual({ gate: 2, journalId: 'j1' });
+      const waiting = gates.wait(0, 3, PATIENT_MS);
+      proxy.cutAll();
+      await journal.gateClosed('j1', { seq: 3, lanes: [0] }, step);
+      expect(await waiting).toEqual({ gate: 3, journalId: 'j1' });
+      const cut = gates.wait(0, 4, PATIENT_MS);
+      gates.close();
+      expect(await cut).toBeUndefined();
+    } finally {
+      gates.close();
+    }
+  });
+});
+
 describe('a pause for the eye, on real BullMQ queues', () => {
   async function withQueues(
     body: (queues: QueueSet, journal: Journal, worked: (n: number) => Promise<void>) => Promise<void>,
@@ -375,7 +469,7 @@ describe('a pause for the eye, on real BullMQ queues', () => {
     await withQueues(async (queues, journal, worked) => {
       await queues.addApply(0, 1, 1);
       await worked(1);
-      expect(await queues.gatePause('pause', 'gate:j1:5', [0, 1], 9)).toBe(2);
+      expect((await queues.gatePause('pause', 'gate:j1:5', [0, 1], 9)).changed).toBe(2);
       expect(await queues.lane(0).isPaused()).toBe(true);
       expect(await redis.hgetall(journal.keys.pauses)).toEqual({
         'lane-0|gate:j1:5': '9',
@@ -383,7 +477,7 @@ describe('a pause for the eye, on real BullMQ queues', () => {
       });
       await queues.lane(0).add('apply', {});
       expect((await queues.lane(0).getJobCounts()).completed).toBe(1);
-      expect(await queues.gatePause('resume', 'gate:j1:5', [0, 1], 9)).toBe(2);
+      expect((await queues.gatePause('resume', 'gate:j1:5', [0, 1], 9)).changed).toBe(2);
       expect(await queues.lane(0).isPaused()).toBe(false);
       await worked(2);
       expect(await redis.exists(journal.keys.pauses)).toBe(0);
@@ -392,23 +486,24 @@ describe('a pause for the eye, on real BullMQ queues', () => {
 
   test('twice is once, and the resume of a stranger changes nothing', async () => {
     await withQueues(async (queues, journal) => {
-      expect(await queues.gatePause('pause', 'gate:j1:5', [0], 9)).toBe(1);
-      expect(await queues.gatePause('pause', 'gate:j1:5', [0], 10)).toBe(0);
-      expect(await queues.gatePause('pause', 'gate:j1:7', [0], 11)).toBe(0);
-      expect(await queues.gatePause('resume', 'gate:j1:7', [0], 12)).toBe(0);
+      expect((await queues.gatePause('pause', 'gate:j1:5', [0], 9)).changed).toBe(1);
+      expect((await queues.gatePause('pause', 'gate:j1:5', [0], 10)).changed).toBe(0);
+      expect((await queues.gatePause('pause', 'gate:j1:7', [0], 11)).changed).toBe(0);
+      expect((await queues.gatePause('resume', 'gate:j1:7', [0], 12)).changed).toBe(0);
       expect(await queues.lane(0).isPaused()).toBe(true);
       expect(await redis.hkeys(journal.keys.pauses)).toEqual(['lane-0|gate:j1:5']);
-      expect(await queues.gatePause('resume', 'gate:j1:5', [0], 13)).toBe(1);
-      expect(await queues.gatePause('resume', 'gate:j1:5', [0], 13)).toBe(0);
+      expect((await queues.gatePause('resume', 'gate:j1:5', [0], 13)).changed).toBe(1);
+      expect((await queues.gatePause('resume', 'gate:j1:5', [0], 13)).changed).toBe(0);
     });
   });
 
-  test("an operator's pause before a gate's stays, and the gate records none of its own", async () => {
+  test("an operator's pause before a gate's stays, and the gate is told and pauses nothing", async () => {
     await withQueues(async (queues, journal) => {
       await queues.lane(0).pause();
-      expect(await queues.gatePause('pause', 'gate:j1:5', [0], 9)).toBe(0);
+      expect(await queues.gatePause('pause', 'gate:j1:5', [1, 0], 9)).toEqual({ changed: 0, held: true });
       expect(await redis.exists(journal.keys.pauses)).toBe(0);
-      expect(await queues.gatePause('resume', 'gate:j1:5', [0], 9)).toBe(0);
+      expect(await queues.lane(1).isPaused()).toBe(false);
+      expect((await queues.gatePause('resume', 'gate:j1:5', [0], 9)).changed).toBe(0);
       expect(await queues.lane(0).isPaused()).toBe(true);
     });
   });
@@ -491,7 +586,7 @@ describe('a pause for the eye, on real BullMQ queues', () => {
     await withQueues(async (queues, _journal, worked) => {
       await queues.gatePause('pause', 'gate:j1:5', [0], 9);
       await queues.lane(0).resume();
-      expect(await queues.gatePause('resume', 'gate:j1:5', [0], 9)).toBe(0);
+      expect((await queues.gatePause('resume', 'gate:j1:5', [0], 9)).changed).toBe(0);
       await queues.lane(0).add('apply', {});
       await worked(1);
     });
@@ -504,7 +599,11 @@ test('a marker weighs nothing: when its gate is behind, no byte is unapplied', a
   const gate = await journal.readGate(1);
   const outBytes =
     (gate?.bytesBefore ?? 0) + itemBytes(gate ?? { commands: Buffer.alloc(0), index: Buffer.alloc(0) });
-  await journal.progress('j1', { where: 'g', seq: 1, outBytes, applied: 1, gates: 1, wakeBelowBytes: 1 });
+  await journal.gateClosed(
+    'j1',
+    { seq: 1, lanes: [] },
+    { outBytes, applied: 1, wakeBelowBytes: 1, stopped: false },
+  );
   expect(await journal.room('j1', LANES, 1)).toBe(0);
 });
 

@@ -7,7 +7,7 @@ import { Records } from '../../src/journal/records.ts';
 import { RedisServer } from '../support/redis-server.ts';
 
 const LANE = { journalId: 'j1', generation: '1.a', lane: 3, seq: 20 };
-const ACCOUNT = { where: 3, seq: 20, outBytes: 0, applied: 0, gates: 0, wakeBelowBytes: 0 };
+const ACCOUNT = { where: 3, seq: 20, outBytes: 0, applied: 0, wakeBelowBytes: 0 };
 
 let server: RedisServer;
 let redis: Redis;
