@@ -120,7 +120,7 @@ test('a backlog that was overrun is followed by a full sync', async () => {
   );
   await pipeline.source.client().flushall();
   pipeline.workers[0]?.signal('SIGCONT');
-  await until('another log begins', async () => (await pipeline.generation()) === 3);
+  await pipeline.follows(3);
   await until('the stream is read', () => pipeline.isStreaming(), 40_000);
   await traffic.more(500);
   await traffic.stop();
@@ -138,7 +138,7 @@ test.each([
   await pipeline.source.client().config('SET', 'save', save);
   await pipeline.source.restart();
   await traffic.more(500);
-  await until('it is followed', async () => (await pipeline.generation()) === generation);
+  await pipeline.follows(generation);
   await until('the stream is read', () => pipeline.isStreaming(), 40_000);
   await traffic.more(200);
   await traffic.stop();
@@ -152,7 +152,7 @@ test('a source that is killed and comes back with its AOF is followed by a full 
   await pipeline.source.kill();
   await pipeline.source.restart();
   await traffic.more(500);
-  await until('another log begins', async () => (await pipeline.generation()) === 3);
+  await pipeline.follows(3);
   await traffic.stop();
   await pipeline.equals();
 });

@@ -125,6 +125,16 @@ export class LivePipeline implements AsyncDisposable {
     return text === null ? 0 : Number.parseInt((JSON.parse(text) as { generation: string }).generation, 10);
   }
 
+  /** Until the log with this number is in force, or a later one: whose link breaks gets another. */
+  async follows(generation: number): Promise<void> {
+    await until(`log ${generation} is followed`, async () => (await this.generation()) >= generation).catch(
+      async (cause: unknown) => {
+        const now = await this.generation();
+        throw new Error(`log ${now} is followed, and not ${generation}\n${this.logs()}`, { cause });
+      },
+    );
+  }
+
   /** Reason and hint of what stands still, by place. */
   async stops(): Promise<Record<string, { command: string; reason: string; hint: string }>> {
     const all = await this.queue.client().hgetall(`{lanegate-${NAME}}:stops`);
