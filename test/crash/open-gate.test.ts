@@ -86,6 +86,29 @@ describe.concurrent('a gate that stays open', () => {
     expect(await target.mget(...KEYS)).toEqual(['3', '3', '3', '3']);
   });
 
+  test('for a lane that has arrived, and that an operator holds before the last one comes', async () => {
+    await using pipeline = await Pipeline.start({ lanes: LANES });
+    const redis = pipeline.queue.client();
+    const target = pipeline.target.client();
+    pipeline.worker();
+    await append(pipeline, ...KEYS.map((key) => `SET ${key} 1`));
+    await pipeline.caughtUp();
+    await lane(pipeline, 'pause', '2');
+    await openAtFlush(pipeline);
+    await until('lane 1 has arrived', async () => (await target.get(KEYS[1] as string)) === '2');
+    await rests(redis, [0, 1, 3]);
+    await lane(pipeline, 'pause', '1');
+    await lane(pipeline, 'resume', '2');
+    await until('all lanes have arrived', async () =>
+      (await target.mget(...KEYS)).every((value) => value === '2'),
+    );
+    await looks(redis, 6);
+    expect(await target.mget(...KEYS)).toEqual(['2', '2', '2', '2']);
+    await lane(pipeline, 'resume', '1');
+    await pipeline.caughtUp();
+    expect(await target.mget(...KEYS)).toEqual(['3', '3', '3', '3']);
+  });
+
   test('because the gate itself is held: all are left alone, and go on when the hold is gone, though nobody wakes them', async () => {
     await using pipeline = await Pipeline.start({ lanes: LANES });
     const redis = pipeline.queue.client();

@@ -1,8 +1,9 @@
 import { Redis } from 'ioredis';
 import { afterAll, beforeAll, expect, test } from 'vitest';
+import { needsAnnouncing } from '../../processors/announce.ts';
 import type { PipelineContext } from '../../processors/context.ts';
 import { accountForUnread } from '../../processors/unread.ts';
-import { Journal } from '../../src/journal/journal.ts';
+import { Journal, type Snapshot } from '../../src/journal/journal.ts';
 import { Records } from '../../src/journal/records.ts';
 import { RedisServer } from '../support/redis-server.ts';
 
@@ -61,4 +62,15 @@ test('what a process that died has applied is unverified', async () => {
   const { context, unverified } = await journalWithGate('died', async () => {});
   expect(await accountForUnread(context, LANE)).toBe(true);
   expect(await unverified()).toEqual([expect.stringContaining('"seq":11,"through":20,"lanes":[3]')]);
+});
+
+test('a look finds a lane that is behind, and one whose replies nobody has read', () => {
+  const view = (lane: number, seen: number | undefined) =>
+    ({ lane, tail: 5, inBytes: 0, outBytes: 0, seen, awake: '', next: undefined }) as const;
+  const needs = (seen: number | undefined, checkpoint: number) =>
+    needsAnnouncing({ views: [view(0, 5), view(1, seen)] } as unknown as Snapshot, [5, checkpoint]);
+  expect(needs(5, 5)).toBe(false);
+  expect(needs(4, 4)).toBe(true);
+  expect(needs(4, 5)).toBe(true);
+  expect(needs(undefined, 5)).toBe(true);
 });
