@@ -22,7 +22,6 @@ const PLACES: readonly Place[] = [
   {
     failpoint: 'after-commit-before-announce=kill@2',
     meaning: 'a round is committed and no lane knows',
-    always: true,
   },
   { failpoint: 'between-multi-and-exec=kill@4', meaning: 'MULTI is open and nothing was sent' },
   {
@@ -39,7 +38,6 @@ const PLACES: readonly Place[] = [
   {
     failpoint: 'gate-after-exec-before-resume=kill@2',
     meaning: 'the gate has executed and the lanes are paused',
-    always: true,
   },
   { failpoint: 'gate-after-resume=kill@2', meaning: 'the lanes are resumed and not announced' },
 ];

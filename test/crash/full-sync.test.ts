@@ -226,7 +226,7 @@ describe.concurrent('a full sync goes on', () => {
     },
   );
 
-  test('through OOM, READONLY and cut connections at the target', async () => {
+  everyCase('through OOM, READONLY and cut connections at the target', async () => {
     let proxy: FaultyProxy | undefined;
     const scene = await prepared(305, {
       targetUrl: async ({ port }) => {

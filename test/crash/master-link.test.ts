@@ -2,7 +2,7 @@ import { mkdirSync, rmdirSync } from 'node:fs';
 import { join } from 'node:path';
 import { describe, expect, test } from 'vitest';
 import { laneOf, slotOf } from '../../src/binlog/lane-map.ts';
-import { EVERY_CASE } from '../support/cases.ts';
+import { EVERY_CASE, everyCase } from '../support/cases.ts';
 import { lanegate } from '../support/cli.ts';
 import { until } from '../support/faults.ts';
 import { Pipeline } from '../support/pipeline.ts';
@@ -83,7 +83,7 @@ describe.concurrent("what only a master's link may do", () => {
     expect(await places(pipeline, 'stops')).toEqual({});
   });
 
-  test('scripts where memory is out, and at a replica', async () => {
+  everyCase('scripts where memory is out, and at a replica', async () => {
     await using pipeline = await Pipeline.start({ lanes: LANES });
     const target = pipeline.target.client();
     pipeline.worker();
@@ -121,16 +121,19 @@ describe.concurrent("what only a master's link may do", () => {
     expect((await pipeline.counters()).divergences).toBe(1);
   });
 
-  test('FUNCTION LOAD of any length: beyond half a second the target refuses it, and the gate stops', async () => {
-    await using pipeline = await Pipeline.start({ lanes: LANES });
-    pipeline.worker();
-    await log(pipeline, ['FUNCTION', 'LOAD', '#!lua name=slow\nwhile true do end'], ['SET', 'behind', '1']);
-    expect(await stopOf(pipeline, 'lane:0')).toMatchObject({
-      command: 'FUNCTION',
-      reason: expect.stringMatching(/timeout/i),
-    });
-    expect(await pipeline.target.client().exists('behind')).toBe(0);
-  });
+  everyCase(
+    'FUNCTION LOAD of any length: beyond half a second the target refuses it, and the gate stops',
+    async () => {
+      await using pipeline = await Pipeline.start({ lanes: LANES });
+      pipeline.worker();
+      await log(pipeline, ['FUNCTION', 'LOAD', '#!lua name=slow\nwhile true do end'], ['SET', 'behind', '1']);
+      expect(await stopOf(pipeline, 'lane:0')).toMatchObject({
+        command: 'FUNCTION',
+        reason: expect.stringMatching(/timeout/i),
+      });
+      expect(await pipeline.target.client().exists('behind')).toBe(0);
+    },
+  );
 
   test('a link that may idle: lanes whose connection the target closes open another', async () => {
     await using pipeline = await Pipeline.start({ lanes: LANES, targetArgs: ['--timeout', '1'] });
@@ -218,20 +221,23 @@ describe.concurrent("what only a master's link may do", () => {
     },
   );
 
-  test('a connection of any size: where the target ends it each time, status says so until that ends', async () => {
-    await using pipeline = await Pipeline.start({
-      lanes: LANES,
-      targetArgs: ['--client-query-buffer-limit', '1mb'],
-    });
-    const target = pipeline.target.client();
-    pipeline.worker();
-    const key = keyIn(0, 'large');
-    await log(pipeline, ['SET', key, 'x'.repeat(3_000_000)], ['RPUSH', keyIn(1, 'other'), '1']);
-    await waitsFor(pipeline, 'CONNECTION');
-    await target.config('SET', 'client-query-buffer-limit', '64mb');
-    await pipeline.caughtUp();
-    expect(await target.strlen(key)).toBe(3_000_000);
-    expect(await target.llen(keyIn(1, 'other'))).toBe(1);
-    await until('nobody waits', async () => Object.keys(await places(pipeline, 'waiting')).length === 0);
-  });
+  everyCase(
+    'a connection of any size: where the target ends it each time, status says so until that ends',
+    async () => {
+      await using pipeline = await Pipeline.start({
+        lanes: LANES,
+        targetArgs: ['--client-query-buffer-limit', '1mb'],
+      });
+      const target = pipeline.target.client();
+      pipeline.worker();
+      const key = keyIn(0, 'large');
+      await log(pipeline, ['SET', key, 'x'.repeat(3_000_000)], ['RPUSH', keyIn(1, 'other'), '1']);
+      await waitsFor(pipeline, 'CONNECTION');
+      await target.config('SET', 'client-query-buffer-limit', '64mb');
+      await pipeline.caughtUp();
+      expect(await target.strlen(key)).toBe(3_000_000);
+      expect(await target.llen(keyIn(1, 'other'))).toBe(1);
+      await until('nobody waits', async () => Object.keys(await places(pipeline, 'waiting')).length === 0);
+    },
+  );
 });

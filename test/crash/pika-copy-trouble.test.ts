@@ -94,32 +94,36 @@ everyCase(
   120_000,
 );
 
-test('one FLUSHALL for all databases, in the log of one: what the others hold is copied anew', async () => {
-  const databases = ['db0', 'db1'];
-  await using scene = await Scene.start({ databases, beforeFlushLog: () => delay(20) });
-  const { pipeline, data } = scene;
-  for (const db of [0, 1]) await scene.populate(200, db);
-  pipeline.worker();
-  await until('it is copied', () => scene.isCopied());
-  const traffic = [0, 1].map((db) => load(scene, { db, flushes: false, renames: false, clients: 2 }));
-  const goesOn = async () => {
-    const at = traffic.map(({ count }) => count());
-    await until('the load goes on', () => traffic.every(({ count }, db) => count() > (at[db] ?? 0) + 50));
-  };
-  for (let generation = 3; generation <= 4; generation++) {
+everyCase(
+  'one FLUSHALL for all databases, in the log of one: what the others hold is copied anew',
+  async () => {
+    const databases = ['db0', 'db1'];
+    await using scene = await Scene.start({ databases, beforeFlushLog: () => delay(20) });
+    const { pipeline, data } = scene;
+    for (const db of [0, 1]) await scene.populate(200, db);
+    pipeline.worker();
+    await until('it is copied', () => scene.isCopied());
+    const traffic = [0, 1].map((db) => load(scene, { db, flushes: false, renames: false, clients: 2 }));
+    const goesOn = async () => {
+      const at = traffic.map(({ count }) => count());
+      await until('the load goes on', () => traffic.every(({ count }, db) => count() > (at[db] ?? 0) + 50));
+    };
+    for (let generation = 3; generation <= 4; generation++) {
+      await goesOn();
+      await scene.client(generation % 2).call('FLUSHALL');
+      await until('another copy is made', async () => (await scene.generation()) === generation);
+      await until('it is copied', () => scene.isCopied(), 60_000).catch((cause) => {
+        throw new Error(pipeline.logs(), { cause });
+      });
+    }
     await goesOn();
-    await scene.client(generation % 2).call('FLUSHALL');
-    await until('another copy is made', async () => (await scene.generation()) === generation);
-    await until('it is copied', () => scene.isCopied(), 60_000).catch((cause) => {
-      throw new Error(pipeline.logs(), { cause });
-    });
-  }
-  await goesOn();
-  for (const one of traffic) await one.stop();
-  await scene.caughtUp();
-  expect(pipeline.logs()).toContain('FLUSHALL in the log of db1');
-  expect(await compareServers(data.url, pipeline.target.url)).toEqual([]);
-}, 120_000);
+    for (const one of traffic) await one.stop();
+    await scene.caughtUp();
+    expect(pipeline.logs()).toContain('FLUSHALL in the log of db1');
+    expect(await compareServers(data.url, pipeline.target.url)).toEqual([]);
+  },
+  120_000,
+);
 
 /** Neither the option nor what follows it. */
 function isNotOfSource(arg: string, i: number, all: readonly string[]): boolean {

@@ -52,7 +52,7 @@ async function refusedCalls(pipeline: Pipeline): Promise<number> {
 }
 
 describe.concurrent('the target refuses for a while', () => {
-  test('OOM, then READONLY', async () => {
+  everyCase('OOM, then READONLY', async () => {
     const { pipeline, feed } = await loaded(601);
     await using _ = pipeline;
     const target = pipeline.target.client();

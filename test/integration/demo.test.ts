@@ -6,6 +6,7 @@ import { join } from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
 import { describe, expect, onTestFailed, test } from 'vitest';
 import type { PipelineStatus } from '../../src/status.ts';
+import { everyCase } from '../support/cases.ts';
 
 const ROOT = new URL('../../', import.meta.url);
 const WAIT_MS_MAX = 45_000;
@@ -128,7 +129,7 @@ describe('lanegate demo', () => {
     expect(await demo.leftovers()).toEqual(NOTHING);
   });
 
-  test('a demo that is interrupted early, or killed, leaves no process behind', async () => {
+  everyCase('a demo that is interrupted early, or killed, leaves no process behind', async () => {
     await using early = await Demo.start('--rounds', '1000');
     await using killed = await Demo.start('--rounds', '1000');
     await Promise.all([early.printed(/lanegate, 2/), killed.printed(/lanegate, 2/)]);

@@ -135,7 +135,7 @@ test('a Ctrl-C lets the source be written again, and says what is not done', asy
   expect(await writable(live.source)).toBe(true);
 });
 
-test('a SIGKILL leaves a pause that ends by itself', async () => {
+everyCase('a SIGKILL leaves a pause that ends by itself', async () => {
   await using live = await Live.start();
   const worker = live.worker();
   await live.caughtUp();

@@ -6,6 +6,7 @@ import { join } from 'node:path';
 import { createServer as createTlsServer, type TLSSocket } from 'node:tls';
 import { promisify } from 'node:util';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
+import { everyCase } from '../support/cases.ts';
 import { lanegate, spawnLanegate } from '../support/cli.ts';
 import { until } from '../support/faults.ts';
 import { RedisServer } from '../support/redis-server.ts';
@@ -214,41 +215,44 @@ describe('TLS', () => {
     expect([code, told?.text]).toEqual([1, expect.stringMatching(/certificate has expired/)]);
   });
 
-  test('a connection that breaks inside a record is opened again, over TLS, and nothing is applied twice', async () => {
-    const tlsPort = Number(/:(\d+)$/.exec(String(env.LANEGATE_TARGET))?.[1]);
-    // Inside the handshake, inside the first replies, and later on.
-    await using breaker = new Breaker(tlsPort, [700, 3_000, 2_600, 2_800, 3_500, 5_000, 9_000]);
-    const port = await breaker.listen();
-    const changed = {
-      ...env,
-      LANEGATE_NAME: 'broken',
-      LANEGATE_SOURCE: String(env.LANEGATE_SOURCE).replace('binlog', 'broken'),
-      LANEGATE_TARGET: `rediss://127.0.0.1:${port}`,
-      LANEGATE_TARGET_DATA: 'replace',
-      LANEGATE_WATCHDOG_MS: '300',
-      LANEGATE_CHUNK_BYTES: '4096',
-    };
-    await using worker = spawnLanegate(['worker', '--lanes', '2'], { env: changed });
-    const pushed: string[] = [];
-    const push = async () => {
-      pushed.push(`element ${pushed.length}`);
-      const argv = JSON.stringify(['RPUSH', 'list', pushed.at(-1)]);
-      await servers[0]?.client().call('XADD', 'broken', '*', 'argv', argv);
-    };
-    await until('it broke again and again', async () => {
+  everyCase(
+    'a connection that breaks inside a record is opened again, over TLS, and nothing is applied twice',
+    async () => {
+      const tlsPort = Number(/:(\d+)$/.exec(String(env.LANEGATE_TARGET))?.[1]);
+      // Inside the handshake, inside the first replies, and later on.
+      await using breaker = new Breaker(tlsPort, [700, 3_000, 2_600, 2_800, 3_500, 5_000, 9_000]);
+      const port = await breaker.listen();
+      const changed = {
+        ...env,
+        LANEGATE_NAME: 'broken',
+        LANEGATE_SOURCE: String(env.LANEGATE_SOURCE).replace('binlog', 'broken'),
+        LANEGATE_TARGET: `rediss://127.0.0.1:${port}`,
+        LANEGATE_TARGET_DATA: 'replace',
+        LANEGATE_WATCHDOG_MS: '300',
+        LANEGATE_CHUNK_BYTES: '4096',
+      };
+      await using worker = spawnLanegate(['worker', '--lanes', '2'], { env: changed });
+      const pushed: string[] = [];
+      const push = async () => {
+        pushed.push(`element ${pushed.length}`);
+        const argv = JSON.stringify(['RPUSH', 'list', pushed.at(-1)]);
+        await servers[0]?.client().call('XADD', 'broken', '*', 'argv', argv);
+      };
+      await until('it broke again and again', async () => {
+        await push();
+        return breaker.breaks >= 7;
+      }).catch((cause) => {
+        throw new Error(`${breaker.breaks} breaks\n${worker.stderr.slice(-3_000)}`, { cause });
+      });
       await push();
-      return breaker.breaks >= 7;
-    }).catch((cause) => {
-      throw new Error(`${breaker.breaks} breaks\n${worker.stderr.slice(-3_000)}`, { cause });
-    });
-    await push();
-    expect(await lanegate(['status', '--wait', '--timeout', '40'], { env: changed })).toMatchObject({
-      code: 0,
-    });
-    expect(await servers[1]?.client().lrange('list', 0, -1)).toEqual(pushed);
-    expect(breaker.plain).toBe(0);
-    expect((await worker.kill('SIGTERM')).code).toBe(0);
-  });
+      expect(await lanegate(['status', '--wait', '--timeout', '40'], { env: changed })).toMatchObject({
+        code: 0,
+      });
+      expect(await servers[1]?.client().lrange('list', 0, -1)).toEqual(pushed);
+      expect(breaker.plain).toBe(0);
+      expect((await worker.kill('SIGTERM')).code).toBe(0);
+    },
+  );
 
   test('a live source is copied and followed over TLS, with a client certificate', async () => {
     const [source, target] = servers as [RedisServer, RedisServer];
