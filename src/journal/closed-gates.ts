@@ -48,6 +48,7 @@ export class ClosedGates {
    * given once.
    */
   wait(lane: number, gate: number, waitMs: number): Promise<ClosedGate | undefined> {
+    if (this.#closed) return Promise.resolve(undefined);
     this.#wantedAtMs = performance.now();
     const heard = this.#heard.get(lane);
     this.#heard.delete(lane);
@@ -112,7 +113,7 @@ export class ClosedGates {
   #hear(fields: RawItem[1]): void {
     const [, gate, , journal, , lanes] = fields.map(String);
     const closed = { gate: Number(gate), journalId: journal ?? '' };
-    for (const lane of (lanes ?? '').split(',').map(Number)) {
+    for (const lane of lanes ? lanes.split(',').map(Number) : []) {
       const waiter = this.#waiters.get(lane);
       if (waiter !== undefined && closed.gate >= waiter.gate) waiter.settle(closed);
       else this.#heard.set(lane, closed);

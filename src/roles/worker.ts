@@ -162,13 +162,13 @@ export class WorkerProcess {
     const workers = [...this.#lanes, ...this.#others];
     const closing = workers.map((worker) => worker.close());
     this.#abort.abort();
+    this.context.closedGates.close();
     const deadline = sleep(graceMs, new AbortController().signal);
     await Promise.race([Promise.allSettled([...closing, this.#supervisor, this.#registered]), deadline]);
     const goodbye = this.context.redis.hdel(this.context.journal.keys.workers, this.id);
     await Promise.race([goodbye.catch(() => {}), sleep(500, new AbortController().signal)]);
     this.context.sessions.close();
     this.context.laneLogs.close();
-    this.context.closedGates.close();
     await Promise.race([this.queues.close(), sleep(500, new AbortController().signal)]);
     this.#redis.disconnect();
     await this.#options.source?.close();
