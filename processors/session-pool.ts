@@ -61,6 +61,7 @@ export class SessionPool {
     const { endpoint, name, waits, log, now } = this.#options;
     const quick = new Backoff({ minMs: 20, maxMs: 2_000 });
     const slow = new Backoff({ minMs: 2_000, maxMs: 30_000 });
+    let said = false;
     for (;;) {
       if (signal.aborted || this.#closed) throw new AbortedError();
       try {
@@ -73,7 +74,7 @@ export class SessionPool {
         });
         this.#all.add(session);
         await this.#prepare(session);
-        if (await waits.end('target')) log.info({ target: endpoint.display }, 'the target answers again');
+        if (await this.#endWait()) log.info({ target: endpoint.display }, 'the target answers again');
         return session;
       } catch (error) {
         if (error instanceof AbortedError) throw error;
@@ -82,13 +83,20 @@ export class SessionPool {
           code === 'CONNECTION'
             ? `${endpoint.display} does not answer: ${safeMessage(error)}`
             : refusalHint(code);
-        if (await waits.begin('target', code, hint, now())) {
+        // A queue that takes no writes keeps status from seeing it, and nothing else.
+        if (await waits.begin('target', code, hint, now()).catch(() => !said)) {
+          said = true;
           log.warn({ target: endpoint.display, code, waiting: place }, `waiting for the target: ${hint}`);
         }
         this.#options.onRetry();
         await sleep((refusal === 'permission' ? slow : quick).next(), signal);
       }
     }
+  }
+
+  /** True when there was a wait to end. Where the queue takes no writes, the next session ends it. */
+  #endWait(): Promise<boolean> {
+    return this.#options.waits.end('target').catch(() => false);
   }
 
   /** @throws NotImporting where the pipeline counts on import mode, and the target is not in it */

@@ -38,8 +38,15 @@ export class Waits {
 
   /** True when there was a wait to end. */
   async end(place: WaitPlace): Promise<boolean> {
-    if (!this.#open.delete(place)) return false;
-    await this.#redis.hdel(this.#keys.waiting, `${place}|${this.#worker}`);
+    const code = this.#open.get(place);
+    if (code === undefined) return false;
+    this.#open.delete(place);
+    try {
+      await this.#redis.hdel(this.#keys.waiting, `${place}|${this.#worker}`);
+    } catch (error) {
+      this.#open.set(place, code);
+      throw error;
+    }
     return true;
   }
 

@@ -29,9 +29,10 @@ const EXPECTED: readonly { guard: Guard; faults: readonly string[]; enough: numb
   { guard: 'jobsTakenOver', faults: ['worker killed', 'all workers killed'], enough: 4 },
   { guard: 'ingestFenced', faults: ['zombie at before-commit'], enough: 2 },
   {
+    // Only if looks of one process fall on both sides of it: of 119 hits 26 were noticed, at a Pika's log 2 of 27.
     guard: 'rollbackNoticed',
     faults: ['target failed over to a lagging replica', 'target power loss'],
-    enough: 3,
+    enough: 15,
   },
   { guard: 'waitedForTarget', faults: ['target killed', 'target refuses the password'], enough: 4 },
   { guard: 'gateTakenOver', faults: ['killed at gate-after-pause'], enough: 2 },

@@ -1,3 +1,4 @@
+import { setTimeout as delay } from 'node:timers/promises';
 import { expect, test } from 'vitest';
 import { lanegate } from '../support/cli.ts';
 import { until } from '../support/faults.ts';
@@ -61,6 +62,21 @@ test('a queue that takes no writes at a start is waited for; a later start needs
     await worker.kill();
   }
   expect(await pipeline.target.client().lrange('list', 0, -1)).toEqual(['0', '1']);
+});
+
+test('a target that is away while the queue takes no writes is waited for, and said once', async () => {
+  await using pipeline = await Pipeline.start({ lanes: 2 });
+  await pipeline.queue.client().config('SET', 'maxmemory', 1);
+  await pipeline.target.kill();
+  const worker = pipeline.worker();
+  await until('it says so', () => worker.output.includes('waiting for the target'));
+  await delay(1_000);
+  expect([worker.running, worker.output.match(/waiting for the target/g)?.length]).toEqual([true, 1]);
+  await pipeline.target.restart();
+  await pipeline.queue.client().config('SET', 'maxmemory', 0);
+  await log(pipeline, ['RPUSH', 'list', '1']);
+  await pipeline.caughtUp();
+  expect((await status(pipeline)).target.waiting).toBeNull();
 });
 
 test('a process that would apply other commands than those that run is refused; once they have ended it may begin', async () => {
