@@ -187,9 +187,10 @@ async function untilCaughtUp(
   return 1;
 }
 
-function finishCommand({ name, source, target, queue, dataDir }: Config): string {
+function finishCommand({ name, source, target, queue, dataDir, untilTime }: Config): string {
   const at = queue === undefined ? `--data-dir ${dataDir}` : `--queue ${queue.display}`;
-  return `lanegate finish --name ${name} --source ${source} --target ${target?.display} ${at}`;
+  const until = untilTime === undefined ? '' : ` --until-time ${new Date(untilTime).toISOString()}`;
+  return `lanegate finish --name ${name} --source ${source} --target ${target?.display} ${at}${until}`;
 }
 
 async function aborted(signal: AbortSignal): Promise<void> {

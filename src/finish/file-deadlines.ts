@@ -54,7 +54,7 @@ async function restoreKeys(
   await failpoint('finish-after-batch');
 }
 
-/** As the log has it; the same where it is not held back (any more). */
+/** As the log has it; the same where it is not held back (any more). One beyond the year 2920 is not told from that, and stays. */
 function trueDeadline(held: number): number {
   return held >= FILE_GRACE_MS && held < 2 * FILE_GRACE_MS ? held - FILE_GRACE_MS : held;
 }

@@ -228,9 +228,10 @@ describe('lanegate run --source aof:///dir', () => {
     }
     await redis.set('late', 1);
     const until = new Date((Number(seconds) + 1) * 1000).toISOString();
-    const { code } = await bench.run(aofOf(server), '--until-time', until);
-    expect(code).toBe(0);
+    const { code, stdout } = await bench.run(aofOf(server), '--until-time', until);
+    expect([code, stdout]).toEqual([0, expect.stringContaining(` --until-time ${until}\n`)]);
     expect(await bench.target.client().mget('early', 'late')).toEqual(['1', null]);
+    expect((await bench.finish(aofOf(server), '--until-time', until)).code).toBe(0);
     // Without it, the rest.
     expect((await bench.run(aofOf(server))).code).toBe(0);
     expect(await bench.target.client().mget('early', 'late')).toEqual(['1', '1']);
