@@ -15,7 +15,7 @@ export function questionOf(keys: readonly Buffer[], exact: boolean): Argument[][
   return commands;
 }
 
-/** Absolute ms, -1 for none, -2 for no such key; `replies` are those to `questionOf` `count` keys. */
+/** Absolute ms, -1 for none, -2 for no such key; `replies` are those to `questionOf` for `count` keys. */
 export function deadlinesOf(replies: readonly Reply[], count: number): number[] {
   const time = replies[count];
   const [seconds, micros] = listOf(time).map(Number);

@@ -4,7 +4,7 @@ import { bufferOf, buffersOf, listOf } from '../verify/values/pair.ts';
 import { ReplyError } from '../wire/replies.ts';
 
 /** SCAN gives as many at once as fall together, which has no bound. */
-export const BATCH_KEYS = 512;
+const BATCH_KEYS = 512;
 
 /**
  * The keys of the database that the link is in, without lanegate's own, at most BATCH_KEYS at once. One may come twice; where

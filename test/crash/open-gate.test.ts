@@ -57,6 +57,15 @@ async function lane(pipeline: Pipeline, ...words: string[]): Promise<void> {
   expect([code, stderr]).toEqual([0, '']);
 }
 
+/** With one worker that has applied a first command in every lane. */
+async function standing(): Promise<Pipeline> {
+  const pipeline = await Pipeline.start({ lanes: LANES });
+  pipeline.worker();
+  await append(pipeline, ...KEYS.map((key) => `SET ${key} 1`));
+  await pipeline.caughtUp();
+  return pipeline;
+}
+
 async function openAtFlush(pipeline: Pipeline): Promise<void> {
   await append(
     pipeline,
@@ -68,11 +77,8 @@ async function openAtFlush(pipeline: Pipeline): Promise<void> {
 
 describe.concurrent('a gate that stays open', () => {
   test('for a lane that an operator holds: the others are left alone until it goes on', async () => {
-    await using pipeline = await Pipeline.start({ lanes: LANES });
+    await using pipeline = await standing();
     const redis = pipeline.queue.client();
-    pipeline.worker();
-    await append(pipeline, ...KEYS.map((key) => `SET ${key} 1`));
-    await pipeline.caughtUp();
     await lane(pipeline, 'pause', '1');
     await openAtFlush(pipeline);
     const target = pipeline.target.client();
@@ -87,12 +93,9 @@ describe.concurrent('a gate that stays open', () => {
   });
 
   test('for a lane that has arrived, and that an operator holds before the last one comes', async () => {
-    await using pipeline = await Pipeline.start({ lanes: LANES });
+    await using pipeline = await standing();
     const redis = pipeline.queue.client();
     const target = pipeline.target.client();
-    pipeline.worker();
-    await append(pipeline, ...KEYS.map((key) => `SET ${key} 1`));
-    await pipeline.caughtUp();
     await lane(pipeline, 'pause', '2');
     await openAtFlush(pipeline);
     await until('lane 1 has arrived', async () => (await target.get(KEYS[1] as string)) === '2');
@@ -110,12 +113,9 @@ describe.concurrent('a gate that stays open', () => {
   });
 
   test('because the gate itself is held: all are left alone, and go on when the hold is gone, though nobody wakes them', async () => {
-    await using pipeline = await Pipeline.start({ lanes: LANES });
+    await using pipeline = await standing();
     const redis = pipeline.queue.client();
     const target = pipeline.target.client();
-    pipeline.worker();
-    await append(pipeline, ...KEYS.map((key) => `SET ${key} 1`));
-    await pipeline.caughtUp();
     await lane(pipeline, 'pause', 'gate');
     await openAtFlush(pipeline);
     await until('all lanes have arrived', async () =>
