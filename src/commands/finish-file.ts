@@ -19,6 +19,8 @@ const NOBODY_S = 3;
 interface FinishFileReport {
   /** Where everything was applied. */
   caughtUp?: string;
+  /** The file is another log by now: where the old one ended is not known. */
+  replaced?: true;
   deadlines?: FileDeadlineCounts;
   /** The target is in import mode, because the pipeline counts on it. */
   importMode?: true;
@@ -64,7 +66,12 @@ async function steps(
   if (config.target === undefined) throw new ConfigurationError(['--target is missing']);
   const identity = await identityOf(context, pipeline);
   await withoutWorkers(context, pipeline);
-  report.caughtUp = await untilApplied(context, pipeline, NOBODY_S);
+  if (isLog(pipeline, identity.source)) report.caughtUp = await untilApplied(context, pipeline, NOBODY_S);
+  else {
+    say(context, 'the file is another log by now, or gone: of the old one, what was read is finished');
+    report.replaced = true;
+    report.caughtUp = await allThatWasRead(pipeline);
+  }
   const target = new Link({
     side: 'target',
     endpoint: config.target,
@@ -96,7 +103,7 @@ async function steps(
   }
 }
 
-async function identityOf({ config }: CommandContext, { observer, source }: OpenPipeline): Promise<Identity> {
+async function identityOf({ config }: CommandContext, { observer }: OpenPipeline): Promise<Identity> {
   const { identity, status } = await observer.observe();
   if (identity === undefined) {
     throw new StopError(
@@ -105,11 +112,32 @@ async function identityOf({ config }: CommandContext, { observer, source }: Open
       { hint: 'look whether --name, --target and --queue (or --data-dir) are those of the run' },
     );
   }
-  if (identity.source !== source?.identity) {
-    const what = `pipeline "${config.name}" reads ${identity.source}, and --source is ${source?.identity}`;
-    throw new StopError('SOURCE_DIFFERS', what, { hint: 'give the --name and --source of the run' });
+  if (!identity.source.startsWith('aof:')) {
+    throw new StopError('NOT_AN_AOF', `pipeline "${config.name}" reads ${identity.source}, and no AOF`, {
+      hint: 'give the --name of the run',
+    });
   }
   return identity;
+}
+
+/** False when the server has rewritten its AOF, or the file is gone: no run can go on from the log that was read. */
+function isLog({ source }: OpenPipeline, identity: string): boolean {
+  try {
+    return source?.identity === identity;
+  } catch (error) {
+    if (error instanceof StopError) return false;
+    throw error;
+  }
+}
+
+/** The position up to which the journal was read. @throws StopError when not all of that is applied */
+async function allThatWasRead({ observer }: OpenPipeline): Promise<string> {
+  const { status, applied } = await observer.observe();
+  const { seq, position } = status.head;
+  if (applied?.seq === seq && !status.gate.open) return position ?? 'unknown';
+  throw new StopError('NOT_CAUGHT_UP', `read up to seq ${seq}, applied through seq ${applied?.seq}`, {
+    hint: 'the log cannot be read on from there: lanegate reset, and start over with the file of today',
+  });
 }
 
 /** What they applied meanwhile would be held back again. */
