@@ -467,15 +467,16 @@ test.each([
 
 test('WAIT is answered at once with what is acknowledged', async () => {
   await using scene = await Scene.create();
-  // What follows is told because the source asks for it.
-  const source = scene.open(undefined, { tellMs: 3_600_000 });
+  // What follows is told because the source asks for it. It passes over an ACK that comes before it knows that its snapshot
+  // is sent, and begins the stream at the next one.
+  const source = scene.open(undefined, { tellMs: 10_000 });
   const redis = scene.source.client();
   await redis.set('first', '1');
   const follower = scene.follow(source);
   await until('the stream is reached', () => inStream(follower.position));
   await redis.set('second', '1');
   await caughtUp(follower, scene.source);
-  expect(await redis.wait(1, 20_000)).toBe(1);
+  expect(await redis.wait(1, 5_000)).toBe(1);
   const gate = latch();
   await follower.pauseAt(gate.wait);
   await redis.set('third', '1');
@@ -687,7 +688,9 @@ test('every place inside an entry is a place to go on from', async () => {
   const entries = await take(source, follower.position, (list) =>
     Buffer.concat(list.map((e) => e.resp)).includes('\r\nc\r\n'),
   );
-  const list = entries.flatMap((entry) => commandsOf(entry).map((command) => ({ entry, command })));
+  const all = entries.flatMap((entry) => commandsOf(entry).map((command) => ({ entry, command })));
+  // A PING of the source may have come along behind it.
+  const list = all.slice(0, all.findIndex(({ command }) => command.words[1] === 'c') + 1);
   for (const [i, { entry }] of list.entries()) {
     const first = list.findIndex((one) => one.entry === entry);
     const place = source.positionInside(entry, i - first);
