@@ -8,13 +8,11 @@
         7.. lanes of the gate
   Returns the lanes that have more behind the gate and no job that is awake, or nil when the journal is another one.
 ]]
+-- include account
 if redis.call('HGET', KEYS[1], 'id') ~= ARGV[1] then return nil end
 redis.call('HINCRBY', KEYS[2], 'gates', 1)
-redis.call('HINCRBY', KEYS[2], 'applied', ARGV[4])
 redis.call('DEL', KEYS[4])
-local before = redis.call('HMGET', KEYS[1], 'out:g', 'backpressure')
-if tonumber(before[1] or '0') < tonumber(ARGV[3]) then redis.call('HSET', KEYS[1], 'out:g', ARGV[3]) end
-if before[2] == '1' and redis.call('LLEN', KEYS[3]) == 0 then redis.call('LPUSH', KEYS[3], '1') end
+account(KEYS[1], KEYS[2], KEYS[3], {'g', ARGV[2], ARGV[3], ARGV[4], ARGV[5]})
 local asleep = {}
 local lanes = {}
 for i = 7, #ARGV do
