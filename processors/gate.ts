@@ -32,6 +32,7 @@ import {
   stopGate,
   stopLanesBehind,
 } from './gate-stop.ts';
+import { countLateDeadlines } from './late-deadlines.ts';
 import { judge, leaveOut, nameOf, reasonOf, recordErrors } from './poison.ts';
 
 /** `failed`: it has executed, and its lanes are stopped behind it. */
@@ -302,6 +303,7 @@ export class GateRunner {
     const { item, journalId, generation } = attempt;
     await failpoint('gate-after-exec-before-resume');
     if (batch.dropped > 0) await records.count('duplicatesDropped', batch.dropped);
+    await countLateDeadlines(this.#context, batch);
     const failed = await recordErrors(this.#context, generation, item.lanes, batch, outcome.errors);
     const stopped = failed !== undefined && options.onPoison === 'stop';
     if (stopped) await stopLanesBehind(this.#context, attempt, failed);

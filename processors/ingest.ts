@@ -337,6 +337,8 @@ function orderLost({ display }: Source, head: number, appliedTo: number): StopEr
 }
 
 /** What a master tells its replicas is applied as a replica would; deadlines are held back, for its DELs arrive. */
-function rewriteRulesFor({ replication }: Source, { graceMs }: Identity): RewriteRules {
-  return { masterDecided: replication, graceMs };
+function rewriteRulesFor({ kind, replication }: Source, { graceMs, importMode }: Identity): RewriteRules {
+  // An RDB file has no commands behind its keys that could miss them.
+  const watchesDeadlines = graceMs === 0 && importMode !== true && kind !== 'rdb';
+  return { masterDecided: replication, graceMs, watchesDeadlines };
 }

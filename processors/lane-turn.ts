@@ -25,6 +25,7 @@ import { settleFlush } from './flush-gate.ts';
 import type { GateRunner } from './gate.ts';
 import { LaneReader } from './lane-reader.ts';
 import { checkpointGone, type LaneStop, LaneStopped, refuseStopped, stopLane } from './lane-stop.ts';
+import { countLateDeadlines } from './late-deadlines.ts';
 import { judge, leaveOut, nameOf, reasonOf, recordErrors } from './poison.ts';
 import { accountForUnread } from './unread.ts';
 
@@ -215,6 +216,7 @@ export class LaneTurn {
     this.commands += plan.batch.run;
     for (const part of plan.batch.parts) this.bytes += part.length;
     if (plan.batch.dropped > 0) await records.count('duplicatesDropped', plan.batch.dropped);
+    await countLateDeadlines(this.#context, plan.batch);
     const failed =
       outcome.errors.length > 0 &&
       (await recordErrors(this.#context, generation, [lane], plan.batch, outcome.errors));

@@ -95,10 +95,14 @@ export interface PipelineStatus {
     readonly divergences: number;
     readonly unverified: number;
     readonly deadLettered: number;
+    /** Commands applied behind the deadline that they set: the target has dropped, in the meantime, what the source had. */
+    readonly lateDeadlines: number;
     /** Keys read again at the source, and written, because its log is wrong about them. */
     readonly repaired: number;
     /** Keys of the source that the target cannot hold. */
     readonly leftOut: number;
+    /** Commands whose effect the log does not fix (SPOP, XADD with *): applied as written. */
+    readonly undetermined: number;
     readonly ignored: number;
   };
 }

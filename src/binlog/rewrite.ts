@@ -17,12 +17,18 @@ export interface RewriteRules {
   readonly masterDecided: boolean;
   /** Added to every deadline, ms; above 0 absolute deadlines are rewritten as well. */
   readonly graceMs: number;
+  /** The target expires keys when their deadlines say so: commands with absolute ones are looked at as well. */
+  readonly watchesDeadlines?: boolean;
 }
 
 export const AS_WRITTEN: RewriteRules = { masterDecided: false, graceMs: 0 };
 
+/** Told of a deadline, ms since 1970, that lay ahead when the source ran its command. */
+type NoteDeadline = (atMs: number) => void;
+
 interface Context extends RewriteRules {
   readonly timeMs: number;
+  readonly note: NoteDeadline | undefined;
 }
 
 type Args = readonly Buffer[];
@@ -72,22 +78,31 @@ export function rewriteFor(
   args: Args,
   timeMs: number,
   rules = AS_WRITTEN,
+  note?: NoteDeadline,
 ): Buffer[] | undefined {
-  return RULES.get(name)?.rewrite(args, { ...rules, timeMs });
+  return RULES.get(name)?.rewrite(args, { ...rules, timeMs, note });
 }
 
-/** Whether it is worth asking `rewriteFor`; never false where that would change something. */
+/** Whether it is worth asking `rewriteFor`; never false where that would change something, or note what is watched. */
 export function mayNeedRewrite(name: string, scanner: RespScanner, rules = AS_WRITTEN): boolean {
   return RULES.get(name)?.applies(scanner, rules) ?? false;
 }
 
+function looksAtAbsolute({ graceMs, watchesDeadlines }: RewriteRules): boolean {
+  return graceMs > 0 || watchesDeadlines === true;
+}
+
 /** Absolute ms of a deadline, undefined if it needs no change or is no number. */
-function deadline(unit: Unit, value: Buffer, { timeMs, graceMs }: Context): Buffer | undefined {
+function deadline(unit: Unit, value: Buffer, context: Context): Buffer | undefined {
+  const { timeMs, graceMs, note } = context;
   const count = integerOf(value);
-  if (count === undefined || (unit.endsWith('AT') && graceMs === 0)) return undefined;
+  if (count === undefined) return undefined;
+  const absolute = unit.endsWith('AT');
   const ms = unit.startsWith('EX') ? count * 1000 : count;
-  const at = Math.max(0, unit.endsWith('AT') ? ms : ms + timeMs) + graceMs;
-  return Number.isSafeInteger(at) ? Buffer.from(String(at)) : undefined;
+  const at = Math.max(0, absolute ? ms : ms + timeMs);
+  if (at > timeMs) note?.(at);
+  if (absolute && graceMs === 0) return undefined;
+  return Number.isSafeInteger(at + graceMs) ? Buffer.from(String(at + graceMs)) : undefined;
 }
 
 /** Zero or less is an error for an option, where EXPIRE takes it as "delete". */
@@ -100,7 +115,7 @@ function expireRule(unit: Unit, absoluteName: string): Rule {
   const ofFields = absoluteName === 'HPEXPIREAT';
   const relative = !unit.endsWith('AT');
   return {
-    applies: (_scanner, rules) => relative || rules.masterDecided || rules.graceMs > 0,
+    applies: (_scanner, rules) => relative || rules.masterDecided || looksAtAbsolute(rules),
     rewrite: (args, context) => {
       const [name, key, value] = args;
       if (name === undefined || key === undefined || value === undefined) return undefined;
@@ -144,7 +159,7 @@ function optionRule(from: (args: Args) => number, endWord?: string): Rule {
     applies: (scanner, rules) => {
       for (let i = 2; i < scanner.argc; i++) {
         if (argEquals(scanner, i, 'EX') || argEquals(scanner, i, 'PX')) return true;
-        if (rules.graceMs > 0 && (argEquals(scanner, i, 'EXAT') || argEquals(scanner, i, 'PXAT')))
+        if (looksAtAbsolute(rules) && (argEquals(scanner, i, 'EXAT') || argEquals(scanner, i, 'PXAT')))
           return true;
         if (endWord !== undefined && argEquals(scanner, i, endWord)) return false;
       }
@@ -172,7 +187,7 @@ function restoreRule(): Rule {
   return {
     // Most keys of a snapshot have no deadline.
     applies: (scanner, rules) =>
-      (!argEquals(scanner, 2, '0') && (rules.graceMs > 0 || !hasArgument(scanner, 4, 'ABSTTL'))) ||
+      (!argEquals(scanner, 2, '0') && (looksAtAbsolute(rules) || !hasArgument(scanner, 4, 'ABSTTL'))) ||
       (rules.graceMs > 0 &&
         scanner.argc > 3 &&
         mayHoldFieldDeadlines(scanner.buffer, scanner.argStart[3] as number)),

@@ -227,8 +227,10 @@ function footer({ counters, workers, target }: PipelineStatus): Row[] {
     [counters.divergences, 'divergences'],
     [counters.unverified, 'unverified'],
     [counters.deadLettered, 'dead-lettered'],
+    [counters.lateDeadlines, 'deadlines late'],
     [counters.repaired, 'keys repaired'],
     [counters.leftOut, 'keys left out'],
+    [counters.undetermined, 'whose effect the log does not fix'],
     [counters.ignored, 'ignored'],
   ];
   const rest = counted.filter(([count]) => count > 0).map(([count, what]) => `${formatCount(count)} ${what}`);

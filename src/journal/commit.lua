@@ -4,7 +4,7 @@
   KEYS  1 state, 2 positions, 3 gates, 4 gate commands, 5 counters, 6 dead letters, 7.. lane logs (lane 0 first)
   ARGV  1 journal id, 2 epoch, 3 head that the caller last saw, 4 new head (last seq of the round),
         5 source position behind the round, 6 time of its last command (ms), 7 commands ignored in it,
-        8 number of items; then per item five:
+        8 commands in it whose effect the log does not fix, 9 number of items; then per item five:
           where ('<lane>', 'g' = gate log, 'd' = dead letters), seq, header, index, commands
 
   Returns {'ok', unapplied bytes, lanes without a job that is awake ...}
@@ -34,9 +34,9 @@ local function noteHeavy(lane, seq, header)
 end
 
 local touched = {}
-local items = tonumber(ARGV[8])
+local items = tonumber(ARGV[9])
 for i = 0, items - 1 do
-  local at = 9 + i * 5
+  local at = 10 + i * 5
   local where, seq, header, index, commands = ARGV[at], ARGV[at + 1], ARGV[at + 2], ARGV[at + 3], ARGV[at + 4]
   if where == 'd' then
     if not repeated then
@@ -76,6 +76,7 @@ if not repeated then
   redis.call('XADD', KEYS[2], ARGV[4] .. '-0', 'p', ARGV[5], 't', table.concat(tails, ','))
   redis.call('HSET', KEYS[1], 'head', ARGV[4], 'position', ARGV[5], 'headTimeMs', ARGV[6])
   if ARGV[7] ~= '0' then redis.call('HINCRBY', KEYS[5], 'ignored', ARGV[7]) end
+  if ARGV[8] ~= '0' then redis.call('HINCRBY', KEYS[5], 'undetermined', ARGV[8]) end
 end
 
 local sums = {'in:g', 'out:g'}

@@ -33,6 +33,8 @@ export interface LaneItem {
   readonly dbMax: number;
   /** When the source ran the first of them, ms since 1970. */
   readonly timeMs: number;
+  /** The first deadline that one of them sets, ms since 1970, where deadlines are watched; else Infinity. */
+  readonly deadlineMs: number;
   /** Bytes of the lane log before this item since the journal was created. */
   readonly bytesBefore: number;
   readonly index: Buffer;
@@ -53,6 +55,7 @@ export interface GateItem {
   readonly dbLast: number;
   readonly dbMax: number;
   readonly timeMs: number;
+  readonly deadlineMs: number;
   readonly bytesBefore: number;
   /** The control keys of the target do not survive the batch and are written again behind it. */
   readonly erases: boolean;
@@ -175,7 +178,7 @@ export function insertedIn(index: Buffer, of: 'lane' | 'gate'): number {
 /** The header of an item as text; commit.lua appends `bytesBefore`. */
 export function laneHeader(item: Omit<LaneItem, 'bytesBefore' | 'index' | 'commands'>): string {
   const kind = item.kind === 'batch' ? 'b' : 'm';
-  return `${kind} ${item.generation} ${item.previous} ${item.first} ${item.count} ${item.db} ${item.dbLast} ${item.dbMax} ${item.timeMs}`;
+  return `${kind} ${item.generation} ${item.previous} ${item.first} ${item.count} ${item.db} ${item.dbLast} ${item.dbMax} ${item.timeMs}${deadlineWord(item)}`;
 }
 
 export function gateHeader(item: Omit<GateItem, 'bytesBefore' | 'index' | 'commands'>): string {
@@ -183,7 +186,12 @@ export function gateHeader(item: Omit<GateItem, 'bytesBefore' | 'index' | 'comma
   const lists = [item.lanes, item.previous, item.swapped].map((list) =>
     list.length === 0 ? '-' : list.join(','),
   );
-  return `g ${item.generation} ${item.first} ${item.count} ${item.db} ${item.dbLast} ${item.dbMax} ${item.timeMs} ${erases} ${lists.join(' ')} ${item.title.replaceAll(' ', '_')}`;
+  return `g ${item.generation} ${item.first} ${item.count} ${item.db} ${item.dbLast} ${item.dbMax} ${item.timeMs} ${erases} ${lists.join(' ')} ${item.title.replaceAll(' ', '_')}${deadlineWord(item)}`;
+}
+
+/** Most items have none, and are read by every version. */
+function deadlineWord({ deadlineMs }: { readonly deadlineMs: number }): string {
+  return deadlineMs === Infinity ? '' : ` ${deadlineMs}`;
 }
 
 export type RawItem = readonly [id: Buffer, fields: readonly Buffer[]];
@@ -196,7 +204,8 @@ export function parseLaneItem([id, fields]: RawItem): LaneItem {
 /** The same without the bytes: `index` and `commands` are empty. */
 export function parseLaneHeader(id: string, header: string): LaneItem {
   const words = header.split(' ');
-  if (words.length !== 10 || (words[0] !== 'b' && words[0] !== 'm'))
+  const bytesBefore = Number(words.pop());
+  if (words.length < 9 || words.length > 10 || (words[0] !== 'b' && words[0] !== 'm'))
     throw new Error(`not a lane item at ${id}`);
   return {
     kind: words[0] === 'b' ? 'batch' : 'marker',
@@ -209,7 +218,8 @@ export function parseLaneHeader(id: string, header: string): LaneItem {
     dbLast: Number(words[6]),
     dbMax: Number(words[7]),
     timeMs: Number(words[8]),
-    bytesBefore: Number(words[9]),
+    deadlineMs: Number(words[9] ?? Infinity),
+    bytesBefore,
     index: EMPTY,
     commands: EMPTY,
   };
@@ -221,7 +231,8 @@ export function parseGateItem(seq: number, header: string, fields: readonly Buff
 
 export function parseGateHeader(id: string, header: string): GateItem {
   const words = header.split(' ');
-  if (words.length !== 14 || words[0] !== 'g') throw new Error(`not a gate item at ${id}`);
+  const bytesBefore = Number(words.pop());
+  if (words.length < 13 || words.length > 14 || words[0] !== 'g') throw new Error(`not a gate item at ${id}`);
   const list = (text: string | undefined) => (text === '-' ? [] : String(text).split(',').map(Number));
   return {
     generation: String(words[1]),
@@ -232,12 +243,13 @@ export function parseGateHeader(id: string, header: string): GateItem {
     dbLast: Number(words[5]),
     dbMax: Number(words[6]),
     timeMs: Number(words[7]),
+    deadlineMs: Number(words[13] ?? Infinity),
     erases: words[8] === '1',
     lanes: list(words[9]),
     previous: list(words[10]),
     swapped: list(words[11]),
     title: String(words[12]).replaceAll('_', ' '),
-    bytesBefore: Number(words[13]),
+    bytesBefore,
     index: EMPTY,
     commands: EMPTY,
   };

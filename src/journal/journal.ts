@@ -28,6 +28,8 @@ export interface Round {
   readonly position: string;
   readonly timeMs: number;
   readonly ignored: number;
+  /** Commands whose effect the log does not fix. */
+  readonly undetermined: number;
   readonly items: readonly RoundItem[];
 }
 

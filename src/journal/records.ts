@@ -54,6 +54,7 @@ export type Counter =
   | 'divergences'
   | 'unverified'
   | 'deadLettered'
+  | 'lateDeadlines'
   | 'repaired'
   | 'leftOut';
 

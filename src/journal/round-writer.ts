@@ -35,9 +35,9 @@ export class RoundWriter {
       keys.counters,
       keys.deadLetters,
     ];
-    const { lastSeq, position, timeMs, ignored, items } = round;
+    const { lastSeq, position, timeMs, ignored, undetermined, items } = round;
     const args: (string | number | Buffer)[] = [
-      ...[id, epoch, headBefore, lastSeq, position, timeMs, ignored, items.length],
+      ...[id, epoch, headBefore, lastSeq, position, timeMs, ignored, undetermined, items.length],
     ];
     let bytes = 0;
     for (const item of items) {

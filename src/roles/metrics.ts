@@ -12,8 +12,10 @@ const COUNTERS = {
   divergences: ['divergences', 'Commands that the target answered with an error inside EXEC.'],
   unverified: ['unverified', 'Batches applied whose replies nobody read.'],
   deadLettered: ['dead_lettered', 'Commands put into the dead-letter stream.'],
+  lateDeadlines: ['late_deadlines', 'Commands applied when the deadline that they set had passed.'],
   repaired: ['repaired', 'Keys read again at the source because its log is wrong about them.'],
   leftOut: ['left_out', 'Keys of the source that the target cannot hold.'],
+  undetermined: ['undetermined', 'Commands whose effect the log does not fix, applied as written.'],
   ignored: ['ignored', 'Commands of the source that need no applying.'],
 } as const satisfies Record<keyof PipelineStatus['counters'], readonly [string, string]>;
 

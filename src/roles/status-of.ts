@@ -219,8 +219,10 @@ function countersOf(counters: Readonly<Record<string, number>>): PipelineStatus[
     divergences: of('divergences'),
     unverified: of('unverified'),
     deadLettered: of('deadLettered'),
+    lateDeadlines: of('lateDeadlines'),
     repaired: of('repaired'),
     leftOut: of('leftOut'),
+    undetermined: of('undetermined'),
     ignored: of('ignored'),
   };
 }

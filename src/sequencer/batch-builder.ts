@@ -28,6 +28,8 @@ export class BatchBuilder {
   dbLast = 0;
   dbMax = 0;
   timeMs = 0;
+  /** The first of those that its commands set. */
+  deadlineMs = Infinity;
   readonly #pool: BufferPool;
   #bytes: Buffer;
   #length = 0;
@@ -52,6 +54,7 @@ export class BatchBuilder {
   add(origin: Origin, start: number, end: number, seq: number, tied: boolean, lanes?: Lanes): void {
     const { buffer, db } = origin;
     if (this.count === 0) this.#begin(seq, db, origin.timeMs);
+    if (origin.deadlineMs < this.deadlineMs) this.deadlineMs = origin.deadlineMs;
     let continues = tied;
     if (db !== this.dbLast) {
       const select = selectCommand(db);
@@ -87,6 +90,7 @@ export class BatchBuilder {
     this.dbMax = db;
     this.dbLast = db;
     this.timeMs = timeMs;
+    this.deadlineMs = Infinity;
   }
 
   #register(seq: number, inserted: boolean, continues: boolean, lanes: Lanes | undefined): void {

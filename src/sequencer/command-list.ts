@@ -10,6 +10,8 @@ export interface Origin {
   readonly buffer: Buffer;
   readonly db: number;
   readonly timeMs: number;
+  /** The first deadline that one of them sets, ms since 1970, where deadlines are watched; else Infinity. */
+  readonly deadlineMs: number;
 }
 
 const FIELDS = 6;

@@ -90,15 +90,10 @@ export class RoundBuilder {
   }
 
   /** Closes the round. `gates` are the seqs of the gates in it. */
-  take(
-    lastSeq: number,
-    position: string,
-    timeMs: number,
-    ignored: number,
-  ): { round: Round; gates: readonly number[] } {
+  take(end: Omit<Round, 'items'>): { round: Round; gates: readonly number[] } {
     this.#closeSegment();
     for (let lane = 0; lane < this.#lanes; lane++) this.#closeBatch(lane);
-    const taken = { round: { lastSeq, position, timeMs, ignored, items: this.#items }, gates: this.#gates };
+    const taken = { round: { ...end, items: this.#items }, gates: this.#gates };
     this.#items = [];
     this.#gates = [];
     this.#bytes = 0;
@@ -151,7 +146,7 @@ export class RoundBuilder {
     const lanes = this.#gather(segment);
     for (const lane of lanes) this.#closeBatch(lane);
     const { seq, first, erases, title } = segment;
-    const { count, db, dbLast, dbMax, timeMs } = batch;
+    const { count, db, dbLast, dbMax, timeMs, deadlineMs } = batch;
     const header = gateHeader({
       generation: this.#generation,
       seq,
@@ -163,6 +158,7 @@ export class RoundBuilder {
       dbLast,
       dbMax,
       timeMs,
+      deadlineMs,
       erases,
       swapped: [...segment.swapped],
       title,
@@ -203,6 +199,7 @@ export class RoundBuilder {
       dbLast: 0,
       dbMax: 0,
       timeMs,
+      deadlineMs: Infinity,
     });
     this.#items.push({ where: lane, seq, header, index: NOTHING, commands: NOTHING });
     this.#tails[lane] = seq;
@@ -211,7 +208,7 @@ export class RoundBuilder {
   #closeBatch(lane: number): void {
     const batch = this.#batches[lane] as BatchBuilder;
     if (batch.count === 0) return;
-    const { first, last, count, db, dbLast, dbMax, timeMs } = batch;
+    const { first, last, count, db, dbLast, dbMax, timeMs, deadlineMs } = batch;
     const previous = this.#tails[lane] as number;
     const header = laneHeader({
       kind: 'batch',
@@ -224,6 +221,7 @@ export class RoundBuilder {
       dbLast,
       dbMax,
       timeMs,
+      deadlineMs,
     });
     this.#items.push({
       where: lane,

@@ -68,9 +68,12 @@ export class Sequencer {
   #seq: number;
   #headOfRound: number;
   /** The entry under the scanner, and the database that holds in it. */
-  #origin: Origin = { buffer: Buffer.alloc(0), db: 0, timeMs: 0 };
+  #origin: Origin = { buffer: NOTHING, db: 0, timeMs: 0, deadlineMs: Infinity };
+  /** The first that the command under the scanner has set, where deadlines are watched. */
+  #deadlineMs = Infinity;
   readonly #commandBytesMax: number;
   #ignored = 0;
+  #undetermined = 0;
   readonly #unit = new Unit();
   /** Between MULTI and EXEC; what is between them is gathered in `#unit`. */
   #inTransaction = false;
@@ -123,11 +126,11 @@ export class Sequencer {
   }
 
   *#entry(entry: Entry): Generator<SequencerStep, 'taken' | 'stopped'> {
-    this.#origin = { buffer: entry.resp, db: entry.db, timeMs: entry.timeMs };
+    this.#origin = { buffer: entry.resp, db: entry.db, timeMs: entry.timeMs, deadlineMs: Infinity };
     this.#position = entry.position;
     let taken = 0;
     // Where the round can end if this command is refused: in front of it, or of the MULTI that it is in.
-    let safe = { taken: 0, seq: this.#seq };
+    let safe = this.#safe(0);
     try {
       const malformed = entry.malformed ?? malformation(entry.resp, this.#scanner);
       if (malformed !== undefined) {
@@ -146,7 +149,7 @@ export class Sequencer {
         this.#seq++;
         this.#command();
         if (this.#inTransaction) continue;
-        safe = { taken, seq: this.#seq };
+        safe = this.#safe(taken);
         if (
           this.#builder.bytes >= this.#options.limits.roundBytesMax &&
           this.#scanner.end < entry.resp.length
@@ -161,6 +164,8 @@ export class Sequencer {
       this.#letters = [];
       this.#leftOut = undefined;
       this.#seq = safe.seq;
+      this.#ignored = safe.ignored;
+      this.#undetermined = safe.undetermined;
       const position = this.#options.positionInside(entry, Math.max(safe.taken, entry.skip));
       if (this.#seq > this.#headOfRound) yield this.#close(position);
       yield { kind: 'poison', poison: error.poison, position };
@@ -168,10 +173,21 @@ export class Sequencer {
     }
   }
 
+  #safe(taken: number) {
+    return { taken, seq: this.#seq, ignored: this.#ignored, undetermined: this.#undetermined };
+  }
+
   #close(position: string): SequencerStep {
-    const { round, gates } = this.#builder.take(this.#seq, position, this.#origin.timeMs, this.#ignored);
+    const { round, gates } = this.#builder.take({
+      lastSeq: this.#seq,
+      position,
+      timeMs: this.#origin.timeMs,
+      ignored: this.#ignored,
+      undetermined: this.#undetermined,
+    });
     const commands = this.#seq - this.#headOfRound;
     this.#ignored = 0;
+    this.#undetermined = 0;
     this.#headOfRound = this.#seq;
     return { kind: 'round', round, gates, commands };
   }
@@ -209,6 +225,7 @@ export class Sequencer {
       this.#refuseCommand('DB_OUT_OF_RANGE', this.#whyOutside(outside));
       return;
     }
+    if (verdict.kind === 'keyed' && verdict.undetermined) this.#undetermined++;
     const lanes = verdict.kind === 'all' ? 'all' : this.#lanesOf(verdict.keys);
     const split = verdict.kind === 'keyed' && typeof lanes !== 'number' ? verdict.split : undefined;
     if (split !== undefined && !this.#inTransaction) {
@@ -222,8 +239,9 @@ export class Sequencer {
   }
 
   #addAs(verdict: RoutedVerdict, origin: Origin, lanes: Lanes): void {
-    const start = origin === this.#origin ? this.#scanner.start : 0;
-    const end = origin === this.#origin ? this.#scanner.end : origin.buffer.length;
+    const asItIs = origin.buffer === this.#origin.buffer;
+    const start = asItIs ? this.#scanner.start : 0;
+    const end = asItIs ? this.#scanner.end : origin.buffer.length;
     if (!this.#inTransaction && typeof lanes === 'number') {
       this.#builder.addSingle(lanes, origin, start, end, this.#seq);
       return;
@@ -265,7 +283,7 @@ export class Sequencer {
     if (spelling === undefined || verdict.kind === 'all') return undefined;
     const origin = this.#rewritten(verdict);
     this.#respelling.reset(
-      origin === this.#origin
+      origin.buffer === this.#origin.buffer
         ? this.#origin.buffer.subarray(this.#scanner.start, this.#scanner.end)
         : origin.buffer,
     );
@@ -279,7 +297,7 @@ export class Sequencer {
     if (!this.#inTransaction) unit.begin(this.#seq, verdict.spec.name);
     for (const args of commands) {
       const buffer = encodeCommand(args);
-      const origin = { ...this.#origin, buffer };
+      const origin = { ...this.#origin, buffer, deadlineMs: this.#deadlineMs };
       if (!this.#inTransaction) unit.add(origin, 0, buffer.length, this.#seq, lanes);
       else if (!this.#addToTransaction(origin, 0, buffer.length, lanes)) return;
     }
@@ -288,11 +306,25 @@ export class Sequencer {
 
   /** The origin of the command under the scanner: the entry, or a buffer of its own if it is rewritten. */
   #rewritten(verdict: RoutedVerdict): Origin {
+    this.#deadlineMs = Infinity;
     if (verdict.kind === 'all' || !verdict.rewrite) return this.#origin;
     const { rewriteRules } = this.#options;
-    const args = rewriteFor(verdict.spec.name, this.#scanner.args(), this.#origin.timeMs, rewriteRules);
-    return args === undefined ? this.#origin : { ...this.#origin, buffer: encodeCommand(args) };
+    const { timeMs } = this.#origin;
+    const args = rewriteFor(
+      verdict.spec.name,
+      this.#scanner.args(),
+      timeMs,
+      rewriteRules,
+      rewriteRules?.watchesDeadlines ? this.#noteDeadline : undefined,
+    );
+    const deadlineMs = this.#deadlineMs;
+    if (args !== undefined) return { ...this.#origin, buffer: encodeCommand(args), deadlineMs };
+    return deadlineMs === Infinity ? this.#origin : { ...this.#origin, deadlineMs };
   }
+
+  readonly #noteDeadline = (atMs: number) => {
+    this.#deadlineMs = Math.min(this.#deadlineMs, atMs);
+  };
 
   #addSplit(split: Splittable): void {
     for (const part of splitByLane(this.#scanner.args(), split, this.#lanes)) {

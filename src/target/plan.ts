@@ -20,6 +20,9 @@ export interface Batch {
   readonly commandAt: (index: number) => { readonly seq: number; readonly args: Buffer[] } | undefined;
   /** Database in which the session is left. */
   dbLast: number;
+  /** When the source ran the first of them, and the first deadline that one of them sets (Infinity: none is watched), ms since 1970. */
+  timeMs: number;
+  deadlineMs: number;
 }
 
 export interface ChunkLimits {
@@ -72,6 +75,7 @@ export function planChunk(
     const follows = taken === 0 || (item.previous === last && item.generation === checkpoint.generation);
     if (!follows || item.kind === 'marker' || (taken > 0 && bytes + item.commands.length > limits.bytesMax))
       break;
+    writer.watch(item);
     const before = limits.before !== undefined && limits.before <= item.seq ? limits.before : undefined;
     if (item.first > checkpoint.seq && before === undefined && !skipsWithin(limits.skips, item)) {
       writer.whole(item);
@@ -116,6 +120,7 @@ export function planGate(
 
   const seqOf = new Map(item.lanes.map((lane, at) => [lane, checkpoints[at]?.seq ?? -1]));
   const writer = new BatchWriter(db);
+  writer.watch(item);
   if (
     !skipsWithin(limits.skips, item) &&
     limits.before === undefined &&
@@ -175,7 +180,13 @@ class BatchWriter {
 
   constructor(db: number) {
     const commandAt = (index: number) => this.#commandAt(index);
-    this.batch = { parts: [], count: 0, run: 0, dropped: 0, commandAt, dbLast: db };
+    const none = { count: 0, run: 0, dropped: 0, timeMs: Infinity, deadlineMs: Infinity };
+    this.batch = { parts: [], ...none, commandAt, dbLast: db };
+  }
+
+  watch({ timeMs, deadlineMs }: LaneItem | GateItem): void {
+    if (timeMs < this.batch.timeMs) this.batch.timeMs = timeMs;
+    if (deadlineMs < this.batch.deadlineMs) this.batch.deadlineMs = deadlineMs;
   }
 
   /** An item as it is. */

@@ -3,6 +3,7 @@ import { expect, test } from 'vitest';
 import { everyCase } from '../support/cases.ts';
 import { until } from '../support/faults.ts';
 import { Live } from '../support/live.ts';
+import { Pipeline } from '../support/pipeline.ts';
 import type { RedisServer } from '../support/redis-server.ts';
 
 // A key with a short deadline that the source keeps renewing must not vanish at the target because nobody was there to
@@ -14,7 +15,7 @@ const OUTAGE_MS = 6_000;
 
 async function clockMs(server: RedisServer): Promise<number> {
   const [seconds, micros] = await server.client().time();
-  return Number(seconds) * 1000 + Number(micros) / 1000;
+  return Number(seconds) * 1000 + Math.floor(Number(micros) / 1000);
 }
 
 /** Renews `key` and counts in it until `work` has ended, however long that takes; the count. */
@@ -130,4 +131,33 @@ test('the master has decided about NX, XX, GT and LT: also behind a finish every
   expect(await held('refused')).toBe(0);
   expect((await live.finished()).report.deadlines).toMatchObject({ restored: 4, exact: true });
   for (const key of ['nx', 'xx', 'gt', 'lt', 'refused']) expect(await held(key), key).toBe(0);
+});
+
+test('the deadlines of an application that pass before they are applied are counted, in lanes and in a gate', async () => {
+  await using pipeline = await Pipeline.start({ lanes: 4 });
+  const append = async (...commands: string[][]) =>
+    pipeline.append([{ db: 0, timeMs: await clockMs(pipeline.source), commands }]);
+  const worker = pipeline.worker();
+  await append(['SET', 'early', '1', 'PX', '600000'], ['SPOP', 'set']);
+  await pipeline.caughtUp();
+  worker.signal('SIGSTOP');
+  const nowMs = await clockMs(pipeline.source);
+  await append(
+    ['SET', 'a', '1', 'PX', '500'],
+    ['SET', 'b', '1', 'PXAT', String(nowMs + 500)],
+    ['SET', 'c', '1', 'EX', '600'],
+    ['SET', 'd', '1', 'PXAT', String(nowMs - 500)],
+  );
+  await append(
+    ['MULTI'],
+    ['PEXPIRE', 'c', '500'],
+    ['RENAME', 'early', 'late'],
+    ['EXEC'],
+    ['PERSIST', 'a'],
+    ['INCR', 'b'],
+  );
+  await pass(pipeline.source, 1_000);
+  worker.signal('SIGCONT');
+  await pipeline.caughtUp();
+  expect(await pipeline.counters()).toMatchObject({ lateDeadlines: 3, undetermined: 1 });
 });

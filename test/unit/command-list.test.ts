@@ -3,7 +3,7 @@ import { CommandList, type Origin } from '../../src/sequencer/command-list.ts';
 import { LaneUnion, unionOf } from '../../src/sequencer/lane-set.ts';
 import { commandsOf, entry, read, run, sequencer } from './sequencer-log.ts';
 
-const originOf = (db: number): Origin => ({ buffer: Buffer.alloc(10), db, timeMs: 0 });
+const originOf = (db: number): Origin => ({ buffer: Buffer.alloc(10), db, timeMs: 0, deadlineMs: Infinity });
 
 test('a list gives back what was added, however much that is, and begins anew when it is cleared', () => {
   const list = new CommandList();

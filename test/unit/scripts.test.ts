@@ -612,10 +612,18 @@ test('unapplied bytes are those that no lane and no gate has behind it', async (
   const writer = new IndexWriter();
   writer.begin(1);
   writer.add(1, false, false);
-  const shape = { generation: GENERATION, count: 1, db: 0, dbLast: 0, dbMax: 0, timeMs: 0 };
+  const shape = {
+    generation: GENERATION,
+    count: 1,
+    db: 0,
+    dbLast: 0,
+    dbMax: 0,
+    timeMs: 0,
+    deadlineMs: Infinity,
+  };
   const header = laneHeader({ ...shape, kind: 'batch', seq: 1, previous: 0, first: 1 });
   const item: RoundItem = { where: 2, seq: 1, header, index: writer.take(), commands: Buffer.alloc(871) };
-  const round: Round = { lastSeq: 1, position: '1', timeMs: 0, ignored: 0, items: [item] };
+  const round: Round = { lastSeq: 1, position: '1', timeMs: 0, ignored: 0, undetermined: 0, items: [item] };
   const outcome = await commit(journal, 'j1', epoch, LANES, 0, round);
   expect(outcome).toMatchObject({ unappliedBytes: 1_000 });
   const reply = await runScript(redis, 'room', [journal.keys.state, journal.keys.room], ['j1', LANES, 1_000]);

@@ -43,6 +43,7 @@ export function sequencer(
     pipeline: 'default',
     lacks,
     respells: options.spelling !== undefined,
+    ...(options.rewriteRules === undefined ? {} : { rewriteRules: options.rewriteRules }),
   });
   const defaults = {
     roundBytesMax: 1e6,

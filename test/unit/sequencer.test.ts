@@ -534,3 +534,45 @@ test('a command that the journal could not hold stops ingest in front of it, by 
   expect(read(left.rounds).dead).toEqual([{ seq: 2, record: 'r', commands: '' }]);
   expect(lanesOf(read(left.rounds))).toEqual({ 0: [['1 db0 SET b 1', '3 db0 SET b 2']] });
 });
+
+describe('where deadlines are watched, an item says which comes first', () => {
+  const rewriteRules = { masterDecided: false, graceMs: 0, watchesDeadlines: true };
+
+  test('of its own commands, as they are and rewritten, in a lane and in a gate', () => {
+    const made = run(sequencer({ rewriteRules }), [
+      entry(1, ['SET b 1 PXAT 9000', 'SET b 2 EX 3', 'SET b 3', 'SET c 1']),
+      entry(2, ['MULTI', 'PEXPIREAT c 8000', 'RENAME b f', 'SET d 1 PX 6000', 'EXEC']),
+    ]);
+    const { lanes, gates } = read(made.rounds);
+    expect(lanes.get(0)?.map(({ kind, deadlineMs }) => [kind, deadlineMs])).toEqual([
+      ['batch', 4_000],
+      ['marker', Infinity],
+    ]);
+    expect(lanes.get(1)?.[0]?.deadlineMs).toBe(Infinity);
+    expect(gates.map(({ deadlineMs }) => deadlineMs)).toEqual([7_000]);
+    expect(lanesOf(read(made.rounds))[0]?.[0]).toEqual([
+      '1 db0 SET b 1 PXAT 9000',
+      '2 db0 SET b 2 PXAT 4000',
+      '3 db0 SET b 3',
+    ]);
+  });
+
+  test('of another one it says nothing, nor where they are not watched', () => {
+    const lines = ['SET b 1 PXAT 500', 'SET b 1 EX 0', 'RPUSH b PXAT 9000'];
+    const made = run(sequencer({ rewriteRules }), [entry(1, lines)]);
+    expect(read(made.rounds).lanes.get(0)?.[0]?.deadlineMs).toBe(Infinity);
+    const unwatched = run(sequencer(), [entry(1, ['SET b 1 EX 3'])]);
+    expect(read(unwatched.rounds).lanes.get(0)?.[0]?.deadlineMs).toBe(Infinity);
+  });
+});
+
+test('commands whose effect the log does not fix are counted, once', () => {
+  const made = run(sequencer(), [entry(1, ['SPOP b', 'XADD b * f v', 'XADD b 1-1 f v', 'SADD b m'])]);
+  expect(made.rounds).toMatchObject([{ undetermined: 2 }]);
+  const stopping = sequencer();
+  const { rounds, steps } = run(stopping, [
+    entry(1, ['SPOP b', 'MULTI', 'SPOP b', 'PING', 'NOSUCH x', 'EXEC']),
+  ]);
+  expect(steps.map(({ kind }) => kind)).toEqual(['round', 'poison']);
+  expect(rounds).toMatchObject([{ lastSeq: 1, undetermined: 1, ignored: 0 }]);
+});

@@ -181,3 +181,32 @@ describe('a split command', () => {
     ]);
   });
 });
+
+describe('deadlines are noted, ms since 1970, if they lay ahead when the source ran the command', () => {
+  const rules = { ...AS_WRITTEN, watchesDeadlines: true };
+  test.each([
+    ['EXPIRE k 10', [1_010_000]],
+    ['PEXPIREAT k 1000001 NX', [1_000_001]],
+    ['EXPIREAT k 1001', [1_001_000]],
+    ['EXPIREAT k 1000', []],
+    ['PEXPIRE k -1', []],
+    ['SET k v PXAT 1000001', [1_000_001]],
+    ['SET k v exat 1001 GET', [1_001_000]],
+    ['SETEX k 1 v', [1_001_000]],
+    ['GETEX k EXAT 1001', [1_001_000]],
+    ['HPEXPIREAT h 1000001 FIELDS 1 f', [1_000_001]],
+    ['HSETEX h FNX PXAT 1000001 FIELDS 1 EX 5', [1_000_001]],
+    ['MSETEX 2 EX 1 PX 2 EXAT 1001', [1_001_000]],
+    ['RESTORE k 1000001 payload ABSTTL', [1_000_001]],
+    ['RESTORE k 5 payload', [1_000_005]],
+    ['RESTORE k 0 payload', []],
+    ['SET k PXAT', []],
+  ])('%s', (line, expected) => {
+    const args = parseLine(line);
+    const name = String(args[0]);
+    const noted: number[] = [];
+    rewriteFor(name, args, TIME, rules, (atMs) => noted.push(atMs));
+    expect(noted).toEqual(expected);
+    if (expected.length > 0) expect(mayNeedRewrite(name, scanned(line), rules)).toBe(true);
+  });
+});
