@@ -274,7 +274,7 @@ export class GateRunner {
     await waits.begin(
       'gate',
       'NOT_FLUSHED',
-      'the target is saving or scanning and does not flush meanwhile',
+      'the target does not flush: it is saving or scanning, or its read cache is on (CONFIG SET cache-model 0)',
       now(),
     );
     return { retryAfter: 'backoff' };

@@ -236,9 +236,9 @@ export function traitFindings(
     );
   if (traits.cached)
     add(
-      'warning',
-      'the read cache of the target is on (cache-model), which lanegate was not tested with',
-      'CONFIG SET cache-model 0',
+      'error',
+      'the read cache of the target is on (cache-model): what a FLUSHDB inside MULTI has erased is still read from it',
+      'CONFIG SET cache-model 0, and cache-model : 0 in its file',
     );
   if (Number(info.get('connected_slaves') ?? 0) > 0)
     add(

@@ -1,5 +1,5 @@
 import { isDeepStrictEqual } from 'node:util';
-import { Redis } from 'ioredis';
+import type { Redis } from 'ioredis';
 import { expect, test } from 'vitest';
 import {
   coversPika,
@@ -11,16 +11,9 @@ import { PikaServer } from '../../src/sources/pika/server.ts';
 import { parsePikaUrl } from '../../src/sources/pika/url.ts';
 import { until } from '../support/faults.ts';
 import { Pipeline } from '../support/pipeline.ts';
+import { PIKA_PROGRAM, RealPika } from '../support/real-pika.ts';
 
-// Against a real Pika: LANEGATE_TEST_PIKA=host:port of one that may be emptied. Skipped without.
-
-const ADDRESS = process.env.LANEGATE_TEST_PIKA;
-
-function connected(url: string): Redis {
-  const redis = new Redis(url, { protocol: 2, enableReadyCheck: false, disableClientInfo: true });
-  redis.on('error', () => {});
-  return redis;
-}
+// Against a real Pika, where there is one (support/real-pika).
 
 /** Every key with its value, in a form that is the same for equal values of a Pika and a Redis. */
 async function contentOf(redis: Redis): Promise<Record<string, unknown>> {
@@ -47,13 +40,14 @@ async function contentOfKey(redis: Redis, key: string): Promise<unknown> {
   return await redis.xrange(key, '-', '+');
 }
 
-test.skipIf(ADDRESS === undefined)(
+test.skipIf(PIKA_PROGRAM === undefined)(
   'a real Pika is copied under load, and followed',
   async () => {
-    const url = `pika://${ADDRESS}?db=db0`;
+    await using real = await RealPika.start();
+    const url = `pika://${real.address}?db=db0`;
     await using pipeline = await Pipeline.start({ lanes: 4, sourceUrl: url });
-    const pika = connected(`redis://${ADDRESS}`);
-    const writers = Array.from({ length: 8 }, () => connected(`redis://${ADDRESS}`));
+    const pika = real.client;
+    const writers = Array.from({ length: 8 }, () => real.connect());
     const server = new PikaServer(parsePikaUrl('--source', url).endpoint);
     let isOver = false;
     let count = 0;
@@ -114,16 +108,16 @@ test.skipIf(ADDRESS === undefined)(
     } finally {
       isOver = true;
       await server.close();
-      for (const client of [pika, ...writers]) client.disconnect();
     }
   },
   180_000,
 );
 
-test.skipIf(ADDRESS === undefined)(
+test.skipIf(PIKA_PROGRAM === undefined)(
   'what the log of a real Pika gets wrong is repaired, and without repair the target differs',
   async () => {
-    const url = `pika://${ADDRESS}?db=db0`;
+    await using real = await RealPika.start();
+    const url = `pika://${real.address}?db=db0`;
     const start = (repair: string) =>
       Pipeline.start({
         lanes: 4,
@@ -132,8 +126,8 @@ test.skipIf(ADDRESS === undefined)(
       });
     await using repaired = await start('on');
     await using left = await start('off');
-    const pika = connected(`redis://${ADDRESS}`);
-    const writers = Array.from({ length: 30 }, () => connected(`redis://${ADDRESS}`));
+    const pika = real.client;
+    const writers = Array.from({ length: 30 }, () => real.connect());
     const server = new PikaServer(parsePikaUrl('--source', url).endpoint);
     const positionAt = async ({ target, name }: Pipeline) => {
       const text = await target.client().get(`lanegate:${name}:mark`);
@@ -194,7 +188,6 @@ test.skipIf(ADDRESS === undefined)(
       expect(repaired.logs()).toContain('the key merged is left out');
     } finally {
       await server.close();
-      for (const client of [pika, ...writers]) client.disconnect();
     }
   },
   300_000,

@@ -41,6 +41,7 @@ export class Pipeline implements AsyncDisposable {
   readonly #options: PipelineOptions;
   readonly dir = mkdtempSync(join(tmpdir(), 'lanegate-test-'));
 
+  #movedTo: string | undefined;
   #targetUrl: string;
   #queueUrl: string;
 
@@ -72,7 +73,13 @@ export class Pipeline implements AsyncDisposable {
     return pipeline;
   }
 
+  /** Workers that are started from now on find the same log there. */
+  moveSource(url: string): void {
+    this.#movedTo = url;
+  }
+
   get sourceUrl(): string {
+    if (this.#movedTo !== undefined) return this.#movedTo;
     if (this.#options.live) return this.source.url;
     return this.#options.sourceUrl ?? `redis-stream://127.0.0.1:${this.source.port}?key=binlog`;
   }

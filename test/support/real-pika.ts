@@ -1,0 +1,88 @@
+import { type ChildProcess, spawn } from 'node:child_process';
+import { once } from 'node:events';
+import { mkdtempSync, rmSync } from 'node:fs';
+import { createServer } from 'node:net';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { Redis } from 'ioredis';
+import { until } from './faults.ts';
+
+// A real Pika, where there is one: LANEGATE_TEST_PIKA names a program that is called with a port, a directory and a number
+// of databases, and runs a Pika there in the foreground. Its other ports stand at fixed distances above.
+
+export const PIKA_PROGRAM = process.env.LANEGATE_TEST_PIKA;
+
+async function freePort(): Promise<number> {
+  const probe = createServer();
+  probe.listen(0, '127.0.0.1');
+  await once(probe, 'listening');
+  const { port } = probe.address() as { port: number };
+  await new Promise((resolve) => probe.close(resolve));
+  return 10_000 + (port % 20_000);
+}
+
+export class RealPika implements AsyncDisposable {
+  readonly port: number;
+  readonly client: Redis;
+  readonly dir: string;
+  readonly #databases: number;
+  readonly #clients: Redis[] = [];
+  #child: ChildProcess | undefined;
+
+  private constructor(port: number, databases: number) {
+    this.port = port;
+    this.#databases = databases;
+    this.dir = mkdtempSync(join(tmpdir(), 'lanegate-pika-'));
+    this.client = this.connect();
+  }
+
+  static async start({ databases = 1 } = {}): Promise<RealPika> {
+    const pika = new RealPika(await freePort(), databases);
+    await pika.restart();
+    return pika;
+  }
+
+  get address(): string {
+    return `127.0.0.1:${this.port}`;
+  }
+
+  get isRunning(): boolean {
+    return this.#child !== undefined && this.#child.exitCode === null && this.#child.signalCode === null;
+  }
+
+  /** Gone when the Pika is. */
+  connect(): Redis {
+    const client = new Redis({
+      host: '127.0.0.1',
+      port: this.port,
+      protocol: 2,
+      enableReadyCheck: false,
+      disableClientInfo: true,
+    });
+    client.on('error', () => {});
+    this.#clients.push(client);
+    return client;
+  }
+
+  async restart(): Promise<void> {
+    await this.kill();
+    const args = [String(this.port), this.dir, String(this.#databases)];
+    this.#child = spawn(PIKA_PROGRAM as string, args, { stdio: 'ignore', detached: true });
+    await until('the Pika answers', async () => (await this.client.ping()) === 'PONG');
+  }
+
+  async kill(): Promise<void> {
+    const child = this.#child;
+    if (child === undefined || !this.isRunning) return;
+    const exited = once(child, 'exit');
+    // A program that starts it through a shell is a group of its own.
+    process.kill(-(child.pid as number), 'SIGKILL');
+    await exited;
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    for (const client of this.#clients) client.disconnect();
+    await this.kill();
+    rmSync(this.dir, { recursive: true, force: true });
+  }
+}
