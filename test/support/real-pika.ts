@@ -12,13 +12,28 @@ import { until } from './faults.ts';
 
 export const PIKA_PROGRAM = process.env.LANEGATE_TEST_PIKA;
 
+const OTHER_PORTS = [1_000, 2_000, 10_001];
+
 async function freePort(): Promise<number> {
+  for (;;) {
+    // Above the ports of the tests' other servers, below those that connections get.
+    const port = 12_000 + Math.floor(Math.random() * 8_000);
+    const taken = await Promise.all([port, ...OTHER_PORTS.map((more) => port + more)].map(isTaken));
+    if (!taken.includes(true)) return port;
+  }
+}
+
+async function isTaken(port: number): Promise<boolean> {
   const probe = createServer();
-  probe.listen(0, '127.0.0.1');
-  await once(probe, 'listening');
-  const { port } = probe.address() as { port: number };
-  await new Promise((resolve) => probe.close(resolve));
-  return 10_000 + (port % 20_000);
+  try {
+    probe.listen(port, '127.0.0.1');
+    await once(probe, 'listening');
+    return false;
+  } catch {
+    return true;
+  } finally {
+    await new Promise((resolve) => probe.close(resolve));
+  }
 }
 
 export class RealPika implements AsyncDisposable {

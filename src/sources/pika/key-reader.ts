@@ -120,8 +120,16 @@ export class KeyReader {
   }
 
   async #plans(keys: readonly Buffer[]): Promise<readonly Plan[]> {
-    const types = await this.#call(keys.map((key) => ['TYPE', key]));
-    return keys.map((key, i) => ({ key, type: typeOf(types[i] as Reply) }));
+    const types = (await this.#call(keys.map((key) => ['TYPE', key]))).map(typeOf);
+    const streams = await this.#streamsAmong(keys.filter((_, i) => types[i] === 'none'));
+    return keys.map((key, i) => ({ key, type: streams.has(key) ? 'stream' : (types[i] as KeyType) }));
+  }
+
+  /** TYPE of a 3.5 says "none" of them. */
+  async #streamsAmong(keys: readonly Buffer[]): Promise<ReadonlySet<Buffer>> {
+    if (keys.length === 0) return new Set();
+    const replies = await this.#call(keys.map((key) => ['XINFO', 'STREAM', key]));
+    return new Set(keys.filter((_, i) => Array.isArray(replies[i])));
   }
 
   async #transaction(commands: readonly (readonly Argument[])[]): Promise<Reply[]> {
@@ -165,8 +173,13 @@ function commandsOf(plans: readonly Plan[], count: number): (readonly Argument[]
   return plans.flatMap(({ key, type }) => [
     ['TYPE', key],
     ['PTTL', key],
-    ...(firstPage(key, type, count)?.ask ?? []),
+    ...asked(firstPage(key, type, count), key),
   ]);
+}
+
+/** Of a key that is not there as well: TYPE of a 3.5 does not say that a stream has come in its place. */
+function asked(page: Page | undefined, key: Buffer): readonly (readonly Argument[])[] {
+  return page?.ask ?? [['XINFO', 'STREAM', key]];
 }
 
 /** `replies` are those of `commandsOf`, and of TIME at the end. */
@@ -176,12 +189,14 @@ function valuesOf(plans: readonly Plan[], replies: readonly Reply[], whole = fal
   return plans.map(({ key, type }): ReadKey => {
     const [typeNow, ttl] = [replies[at] as Reply, replies[at + 1] as Reply];
     const page = firstPage(key, type, whole ? WHOLE : 0);
-    const answers = replies.slice(at + 2, at + 2 + (page?.ask.length ?? 0));
+    const answers = replies.slice(at + 2, at + 2 + asked(page, key).length);
     at += 2 + answers.length;
     const commands = [encodeCommand(['DEL', key])];
-    if (typeOf(typeNow) !== type || answers.some((one) => one instanceof ReplyError))
-      return { kind: 'changed', key };
-    if (page === undefined) return { kind: 'whole', key, commands };
+    const isStream = type === 'stream' && typeOf(typeNow) === 'none';
+    if (typeOf(typeNow) !== type && !isStream) return { kind: 'changed', key };
+    if (page === undefined)
+      return answers[0] instanceof ReplyError ? { kind: 'whole', key, commands } : { kind: 'changed', key };
+    if (answers.some((one) => one instanceof ReplyError)) return { kind: 'changed', key };
     if (type === 'string' && isPikaHyperLogLog(answers[0] as Buffer)) {
       return { kind: 'whole', key, commands, lost: "a count (PFADD, PFMERGE) in Pika's own form" };
     }
