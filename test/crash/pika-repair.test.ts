@@ -84,7 +84,7 @@ test.each([
 everyCase(
   'all that a log gets wrong, under load, with kills in each step of a repair and the journal lost',
   async () => {
-    const options = { losesAppend: true, beforeFlushLog: () => delay(20) };
+    const options = { losesAppend: true, typeOfStreams: 'none', beforeFlushLog: () => delay(20) } as const;
     await using scene = await PikaScene.start(options, FROM_BEGINNING);
     const { pipeline, data } = scene;
     const client = scene.client();

@@ -14,6 +14,8 @@ export interface PikaDataOptions {
   readonly beforeFlushLog: () => Promise<void>;
   /** As 4.0.1 does: APPEND to a missing key is logged without its value. */
   readonly losesAppend: boolean;
+  /** What TYPE says of a stream: `streams` of 4.0, `none` of 3.5. */
+  readonly typeOfStreams: 'streams' | 'none';
   readonly info: () => string;
 }
 
@@ -79,7 +81,8 @@ export class PikaData {
     // In its own form.
     if (nameOf(args) === 'PFMERGE')
       return await (this.#clients[db] as Redis).set(args[1] as Buffer, MERGED_COUNT);
-    return await (this.#clients[db] as Redis).callBuffer(String(name), ...rest);
+    const reply = await (this.#clients[db] as Redis).callBuffer(String(name), ...rest);
+    return nameOf(args) === 'TYPE' && String(reply) === 'stream' ? this.#options.typeOfStreams : reply;
   }
 
   async #write(args: readonly Buffer[], db: number): Promise<unknown> {

@@ -31,5 +31,6 @@ export interface PikaMasterOptions {
   /** The same for FLUSHDB, whose lock is released by then. */
   readonly beforeFlushLog?: () => Promise<void>;
   readonly losesAppend?: boolean;
+  readonly typeOfStreams?: 'streams' | 'none';
   readonly now?: () => number;
 }

@@ -48,6 +48,7 @@ export class PikaMaster implements AsyncDisposable {
     this.logs = logs;
     this.replicationId = options.replicationId ?? randomBytes(25).toString('hex');
     const { data, beforeLog = async () => {}, beforeFlushLog = beforeLog, losesAppend = false } = options;
+    const { typeOfStreams = 'streams' } = options;
     if (data === undefined) return;
     this.#data = new PikaData({
       databases: [...logs.keys()],
@@ -56,6 +57,7 @@ export class PikaMaster implements AsyncDisposable {
       beforeLog,
       beforeFlushLog,
       losesAppend,
+      typeOfStreams,
       info: () => this.#info(),
     });
   }
