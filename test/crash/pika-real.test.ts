@@ -12,7 +12,8 @@ import { PIKA_PROGRAM, RealPika } from '../support/real-pika.ts';
 // What a master does to its slaves and what befalls a master, with a real Pika, where there is one (support/real-pika).
 
 const realPika = test.skipIf(PIKA_PROGRAM === undefined);
-const LONG_MS = 240_000;
+const LONG_MS = process.env.LANEGATE_HEAVY === '1' ? 900_000 : 240_000;
+const ROUNDS = process.env.LANEGATE_HEAVY === '1' ? 700 : 60;
 /** A master drops a slave that it has not heard for 20 s. */
 const SILENCE_MS = 26_000;
 
@@ -57,8 +58,8 @@ async function markOf({ target, name }: Pipeline): Promise<string> {
   return text === null ? '' : (JSON.parse(text) as { position: string }).position;
 }
 
-async function caughtUp(pipeline: Pipeline, pika: RealPika): Promise<void> {
-  const server = new PikaServer(parsePikaUrl('--source', urlOf(pika)).endpoint);
+async function caughtUp(pipeline: Pipeline, pika: RealPika, url = urlOf(pika)): Promise<void> {
+  const server = new PikaServer(parsePikaUrl('--source', url).endpoint);
   try {
     const head = formatPikaPosition(positionAt('', await server.ends()));
     await until('the log is applied', async () => coversPika(await markOf(pipeline), head), 90_000);
@@ -82,7 +83,7 @@ realPika(
     pipeline.worker();
     pipeline.worker();
     for (let fault = 0; fault < 4; fault++) {
-      await writer.rounds(60);
+      await writer.rounds(ROUNDS);
       if (fault % 2 === 0) await pika.restart();
       else {
         await pipeline.workers.at(-2)?.kill();
@@ -91,6 +92,37 @@ realPika(
     }
     await writer.rounds(60);
     await caughtUp(pipeline, pika);
+    expect(await pipeline.differences()).toEqual([]);
+  },
+  LONG_MS,
+);
+
+realPika(
+  'two databases, one of them mapped: a FLUSHDB is for its own',
+  async () => {
+    await using pika = await RealPika.start({ databases: 2 });
+    const sourceUrl = `pika://${pika.address}?db=db0,db1`;
+    const args = ['--from', 'beginning', '--db-map', 'db1=5'];
+    await using pipeline = await Pipeline.start({ lanes: 4, sourceUrl, args });
+    pipeline.worker();
+    const second = pika.connect();
+    await second.select(1);
+    const run = async (db: 0 | 1, name: string, ...args: string[]) => {
+      await (db === 0 ? pika.client : second).call(name, ...args);
+      await pipeline.oracle
+        .client()
+        .multi()
+        .select(db === 0 ? 0 : 5)
+        .call(name, ...args)
+        .exec();
+    };
+    for (let i = 0; i < 200; i++) {
+      await run(0, 'INCR', `n:${i % 9}`);
+      await run(1, 'RPUSH', `l:${i % 9}`, String(i));
+      if (i === 90) await run(0, 'FLUSHDB');
+      if (i === 120) await run(1, 'FLUSHDB');
+    }
+    await caughtUp(pipeline, pika, sourceUrl);
     expect(await pipeline.differences()).toEqual([]);
   },
   LONG_MS,
