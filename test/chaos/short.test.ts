@@ -1,4 +1,4 @@
-import { expect, test } from 'vitest';
+import { expect } from 'vitest';
 import { everyCase } from '../support/cases.ts';
 import { CUT_AFTER_EXEC } from './network-faults.ts';
 import { type ChaosOptions, type ChaosReport, runChaos } from './run.ts';
@@ -44,7 +44,7 @@ async function run(options: Pick<ChaosOptions, 'source' | 'roundMs' | 'only'>): 
 }
 
 for (const source of ['redis-stream', 'redis'] as const) {
-  (source === 'redis-stream' ? test : everyCase)(
+  everyCase(
     `a short chaos run, source ${source}, seed ${SEED}: nothing is lost, nothing comes twice, the guards fire`,
     { timeout: 240_000 },
     async () => {

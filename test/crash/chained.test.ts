@@ -1,5 +1,6 @@
 import { join } from 'node:path';
 import { expect, test } from 'vitest';
+import { everyCase } from '../support/cases.ts';
 import { lanegate } from '../support/cli.ts';
 import { compareServers } from '../support/compare.ts';
 import { until } from '../support/faults.ts';
@@ -78,7 +79,7 @@ test('a pipeline behind a pipeline takes the data and leaves the bookkeeping of 
   expect(Number(await queue.client().hget('{lanegate-behind}:counters', 'ignored'))).toBeGreaterThan(10);
 });
 
-test('a second pipeline of the same name is told to take another one', async () => {
+everyCase('a second pipeline of the same name is told to take another one', async () => {
   await using pipeline = await Pipeline.start({ lanes: 2, targetArgs: ['--repl-diskless-sync-delay', '0'] });
   await using target = await RedisServer.start();
   await using queue = await RedisServer.start({ args: ['--appendonly', 'yes'] });

@@ -64,7 +64,7 @@ describe.concurrent('the network between a worker and the target', () => {
     expect((await pipeline.counters()).unverified).toBe(1);
   });
 
-  test('slow, and in packets of one byte', async () => {
+  everyCase('slow, and in packets of one byte', async () => {
     const { pipeline, proxy, feed } = await behindProxy(702);
     await using _ = pipeline;
     await using __ = proxy;

@@ -1,7 +1,7 @@
 import { readdir, stat } from 'node:fs/promises';
 import { join } from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
-import { expect, test } from 'vitest';
+import { expect } from 'vitest';
 import type { PipelineStatus } from '../../src/status.ts';
 import { everyCase } from '../support/cases.ts';
 import { lanegate } from '../support/cli.ts';
@@ -24,32 +24,36 @@ async function bytesUnder(path: string): Promise<number> {
   return sizes.reduce((sum, size) => sum + size, 0);
 }
 
-test('the master restarts in the middle of a copy, which goes on; then its log is purged, and another one begins', async () => {
-  await using scene = await Scene.start({ fileBytes: 16 * 1024 });
-  const { pipeline, master } = scene;
-  await scene.populate(2_000);
-  const traffic = load(scene, { flushes: false, renames: false, clients: 3 });
-  const worker = pipeline.worker();
-  await scene.copies();
-  const copied = await scene.position();
-  await master.restart();
-  await until('it goes on', async () => (await scene.position()) !== copied);
-  expect(await scene.isCopied()).toBe(false);
-  expect(await scene.generation()).toBe(2);
-  // As soon as nobody is attached, a real one is free to.
-  const { filenum } = master.log().end;
-  await until('its log rolls', () => master.log().end.filenum > filenum);
-  master.cutConnections();
-  master.purge('db0', master.log().end.filenum);
-  await until('another copy is made', async () => (await scene.generation()) === 3);
-  await until('it is copied', () => scene.isCopied(), 60_000);
-  await traffic.stop();
-  await scene.caughtUp();
-  expect(await scene.generation()).toBe(3);
-  expect(worker.output).toContain('another one begins');
-  expect(await compareServers(scene.data.url, pipeline.target.url)).toEqual([]);
-  expect(master.complaints).toEqual([]);
-}, 120_000);
+everyCase(
+  'the master restarts in the middle of a copy, which goes on; then its log is purged, and another one begins',
+  async () => {
+    await using scene = await Scene.start({ fileBytes: 16 * 1024 });
+    const { pipeline, master } = scene;
+    await scene.populate(2_000);
+    const traffic = load(scene, { flushes: false, renames: false, clients: 3 });
+    const worker = pipeline.worker();
+    await scene.copies();
+    const copied = await scene.position();
+    await master.restart();
+    await until('it goes on', async () => (await scene.position()) !== copied);
+    expect(await scene.isCopied()).toBe(false);
+    expect(await scene.generation()).toBe(2);
+    // As soon as nobody is attached, a real one is free to.
+    const { filenum } = master.log().end;
+    await until('its log rolls', () => master.log().end.filenum > filenum);
+    master.cutConnections();
+    master.purge('db0', master.log().end.filenum);
+    await until('another copy is made', async () => (await scene.generation()) === 3);
+    await until('it is copied', () => scene.isCopied(), 60_000);
+    await traffic.stop();
+    await scene.caughtUp();
+    expect(await scene.generation()).toBe(3);
+    expect(worker.output).toContain('another one begins');
+    expect(await compareServers(scene.data.url, pipeline.target.url)).toEqual([]);
+    expect(master.complaints).toEqual([]);
+  },
+  120_000,
+);
 
 everyCase(
   'a copy rests while its spool is full, says so, and goes on when there is room',

@@ -1,5 +1,6 @@
 import { setTimeout as delay } from 'node:timers/promises';
 import { describe, expect, test } from 'vitest';
+import { everyCase } from '../support/cases.ts';
 import { aofBytes, Feed, loseAofBehind, until, wipe } from '../support/faults.ts';
 import { Pipeline } from '../support/pipeline.ts';
 import { logWorkload } from '../support/workload.ts';
@@ -55,7 +56,7 @@ describe("the queue's Redis fails under load", () => {
     await ends(pipeline, feed);
   });
 
-  test('flushed, twice in a row', async () => {
+  everyCase('flushed, twice in a row', async () => {
     const { pipeline, feed } = await loaded(402);
     await using _ = pipeline;
     for (let round = 0; round < 2; round++) {

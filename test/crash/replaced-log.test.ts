@@ -1,5 +1,6 @@
 import { setTimeout as delay } from 'node:timers/promises';
 import { describe, expect, test } from 'vitest';
+import { everyCase } from '../support/cases.ts';
 import { compareServers } from '../support/compare.ts';
 import { until } from '../support/faults.ts';
 import { Pipeline, type WorkerChild } from '../support/pipeline.ts';
@@ -115,7 +116,7 @@ async function reaches(worker: WorkerChild, failpoint: string, { pipeline }: Liv
 }
 
 describe('a log that replaces another while the lanes are at work', { timeout: 120_000 }, () => {
-  test('does not wait for them, and nothing of the old one is applied behind its FLUSHALL', async () => {
+  everyCase('does not wait for them, and nothing of the old one is applied behind its FLUSHALL', async () => {
     await using live = await Live.start();
     live.worker('ingest');
     const lanes = live.worker('lanes,gate', 'between-multi-and-exec=stop@12');
@@ -145,22 +146,25 @@ describe('a log that replaces another while the lanes are at work', { timeout: 1
     await live.endsEqual();
   });
 
-  test('before-raise=stop: who sleeps inside that EXEC until another one has replaced the log is fenced', async () => {
-    await using live = await Live.start();
-    const zombie = live.worker('ingest', 'before-raise=stop@2');
-    live.worker('lanes,gate');
-    await live.generationIs(2);
-    await until('the stream is read', async () => {
-      const position = await live.pipeline.queue.client().hget(JOURNAL, 'position');
-      return /^[0-9a-f]{40}:/.test(position ?? '');
-    });
-    await live.replaceLog();
-    await reaches(zombie, 'before-raise', live);
-    expect(await live.generation()).toBe(2);
-    live.worker('ingest');
-    await live.generationIs(3);
-    zombie.signal('SIGCONT');
-    await live.endsEqual();
-    expect(zombie.running).toBe(true);
-  });
+  everyCase(
+    'before-raise=stop: who sleeps inside that EXEC until another one has replaced the log is fenced',
+    async () => {
+      await using live = await Live.start();
+      const zombie = live.worker('ingest', 'before-raise=stop@2');
+      live.worker('lanes,gate');
+      await live.generationIs(2);
+      await until('the stream is read', async () => {
+        const position = await live.pipeline.queue.client().hget(JOURNAL, 'position');
+        return /^[0-9a-f]{40}:/.test(position ?? '');
+      });
+      await live.replaceLog();
+      await reaches(zombie, 'before-raise', live);
+      expect(await live.generation()).toBe(2);
+      live.worker('ingest');
+      await live.generationIs(3);
+      zombie.signal('SIGCONT');
+      await live.endsEqual();
+      expect(zombie.running).toBe(true);
+    },
+  );
 });

@@ -4,6 +4,7 @@ import { Queue } from 'bullmq';
 import { describe, expect, test } from 'vitest';
 import { laneOf, slotOf } from '../../src/binlog/lane-map.ts';
 import { encodeCommands } from '../../src/binlog/resp.ts';
+import { everyCase } from '../support/cases.ts';
 import { Feed, until } from '../support/faults.ts';
 import { Pipeline } from '../support/pipeline.ts';
 import { FaultyProxy } from '../support/proxy.ts';
@@ -64,7 +65,7 @@ describe.concurrent('scenarios', () => {
     expect(await places(pipeline, 'stops')).toEqual({});
   });
 
-  test('18: a script keeps the target busy: the lanes wait, and go on when it is killed', async () => {
+  everyCase('18: a script keeps the target busy: the lanes wait, and go on when it is killed', async () => {
     await using pipeline = await Pipeline.start({
       lanes: LANES,
       targetArgs: ['--busy-reply-threshold', '50'],
@@ -94,25 +95,28 @@ describe.concurrent('scenarios', () => {
     expect(await pipeline.differences()).toEqual([]);
   });
 
-  test('29: keys and values of any bytes, a large value and a hundred thousand arguments arrive bit by bit', async () => {
-    await using pipeline = await Pipeline.start({ lanes: LANES });
-    pipeline.worker();
-    const [source, target] = [pipeline.source.client(), pipeline.target.client()];
-    const key = Buffer.from([0, 13, 10, 0xff, 0xfe, 0xc3, 0x28, 42]);
-    const large = Buffer.alloc(40 * 1024 * 1024, key);
-    const many = Array.from({ length: 100_000 }, (_, at) => Buffer.from(String(at)));
-    const entries = [
-      encodeCommands([[Buffer.from('SET'), key, key]]),
-      encodeCommands([[Buffer.from('SET'), Buffer.from('large'), large]]),
-      encodeCommands([[Buffer.from('RPUSH'), Buffer.from('many'), ...many]]),
-    ];
-    for (const resp of entries) await source.call('XADD', 'binlog', '*', 'resp', resp, 'db', '0');
-    await pipeline.caughtUp();
-    expect(await target.getBuffer(key)).toEqual(key);
-    expect((await target.getBuffer('large'))?.equals(large)).toBe(true);
-    expect(await target.llen('many')).toBe(100_000);
-    expect(await target.lrange('many', -2, -1)).toEqual(['99998', '99999']);
-  });
+  everyCase(
+    '29: keys and values of any bytes, a large value and a hundred thousand arguments arrive bit by bit',
+    async () => {
+      await using pipeline = await Pipeline.start({ lanes: LANES });
+      pipeline.worker();
+      const [source, target] = [pipeline.source.client(), pipeline.target.client()];
+      const key = Buffer.from([0, 13, 10, 0xff, 0xfe, 0xc3, 0x28, 42]);
+      const large = Buffer.alloc(40 * 1024 * 1024, key);
+      const many = Array.from({ length: 100_000 }, (_, at) => Buffer.from(String(at)));
+      const entries = [
+        encodeCommands([[Buffer.from('SET'), key, key]]),
+        encodeCommands([[Buffer.from('SET'), Buffer.from('large'), large]]),
+        encodeCommands([[Buffer.from('RPUSH'), Buffer.from('many'), ...many]]),
+      ];
+      for (const resp of entries) await source.call('XADD', 'binlog', '*', 'resp', resp, 'db', '0');
+      await pipeline.caughtUp();
+      expect(await target.getBuffer(key)).toEqual(key);
+      expect((await target.getBuffer('large'))?.equals(large)).toBe(true);
+      expect(await target.llen('many')).toBe(100_000);
+      expect(await target.lrange('many', -2, -1)).toEqual(['99998', '99999']);
+    },
+  );
 
   test('33: a gate as the very first command, gates back to back, FLUSHDB of a database that was just swapped', async () => {
     await using pipeline = await Pipeline.start({ lanes: LANES, args: ['--segment-bytes', '1024'] });
@@ -232,7 +236,7 @@ describe.concurrent('scenarios', () => {
     expect((await pipeline.counters()).divergences).toBe(3);
   });
 
-  test("43: the queue's Redis forgets its scripts, again and again", async () => {
+  everyCase("43: the queue's Redis forgets its scripts, again and again", async () => {
     await using pipeline = await Pipeline.start({ lanes: LANES });
     const feed = await workload(pipeline, 4301);
     pipeline.worker();

@@ -104,34 +104,40 @@ describe.concurrent('the target refuses for a while', () => {
     await recovers(pipeline, feed);
   });
 
-  test('the password changed while the old one is in use: WRONGPASS, waits, does not hammer', async () => {
-    await using pipeline = await Pipeline.start({ lanes: 4 });
-    const target = pipeline.target.client();
-    const path = join(pipeline.dir, 'password');
-    writeFileSync(path, 'first\n');
-    await target.config('SET', 'requirepass', 'first');
-    const feed = new Feed(pipeline, await logWorkload(pipeline.oracle.client(), { ...WORKLOAD, seed: 604 }));
-    const args = ['--target-password-file', path];
-    pipeline.worker({ args });
-    pipeline.worker({ args });
-    await feed.next(0.3);
-    await pipeline.caughtUp();
-    await target.config('SET', 'requirepass', 'second');
-    await target.call('CLIENT', 'KILL', 'TYPE', 'normal', 'SKIPME', 'yes');
-    await feed.while(0.2, () => waitsFor(pipeline, 'WRONGPASS'));
-    const early = await refusedCalls(pipeline);
-    await delay(TROUBLE_MS);
-    expect((await refusedCalls(pipeline)) - early).toBeLessThan((30 * TROUBLE_MS) / 1_000);
-    expect(pipeline.workers.every(({ running }) => running)).toBe(true);
-    await target.config('SET', 'requirepass', 'first');
-    await feed.rest();
-    await pipeline.caughtUp();
-    await until('nobody waits', async () => (await waiting(pipeline)).size === 0);
-    expect(pipeline.logs()).not.toMatch(/first|second/);
-    await Promise.all(pipeline.workers.map((worker) => worker.kill()));
-    await target.config('SET', 'requirepass', '');
-    expect(await pipeline.differences()).toEqual([]);
-  });
+  everyCase(
+    'the password changed while the old one is in use: WRONGPASS, waits, does not hammer',
+    async () => {
+      await using pipeline = await Pipeline.start({ lanes: 4 });
+      const target = pipeline.target.client();
+      const path = join(pipeline.dir, 'password');
+      writeFileSync(path, 'first\n');
+      await target.config('SET', 'requirepass', 'first');
+      const feed = new Feed(
+        pipeline,
+        await logWorkload(pipeline.oracle.client(), { ...WORKLOAD, seed: 604 }),
+      );
+      const args = ['--target-password-file', path];
+      pipeline.worker({ args });
+      pipeline.worker({ args });
+      await feed.next(0.3);
+      await pipeline.caughtUp();
+      await target.config('SET', 'requirepass', 'second');
+      await target.call('CLIENT', 'KILL', 'TYPE', 'normal', 'SKIPME', 'yes');
+      await feed.while(0.2, () => waitsFor(pipeline, 'WRONGPASS'));
+      const early = await refusedCalls(pipeline);
+      await delay(TROUBLE_MS);
+      expect((await refusedCalls(pipeline)) - early).toBeLessThan((30 * TROUBLE_MS) / 1_000);
+      expect(pipeline.workers.every(({ running }) => running)).toBe(true);
+      await target.config('SET', 'requirepass', 'first');
+      await feed.rest();
+      await pipeline.caughtUp();
+      await until('nobody waits', async () => (await waiting(pipeline)).size === 0);
+      expect(pipeline.logs()).not.toMatch(/first|second/);
+      await Promise.all(pipeline.workers.map((worker) => worker.kill()));
+      await target.config('SET', 'requirepass', '');
+      expect(await pipeline.differences()).toEqual([]);
+    },
+  );
 
   everyCase('a right taken away, then the password changed: waits, does not hammer', async () => {
     const { pipeline, feed } = await loaded(603);

@@ -78,7 +78,7 @@ describe('lanegate run --source aof:///dir', () => {
     await expectSameAs(bench, server);
   });
 
-  test('runs killed at any moment go on where they were, and apply everything once', async () => {
+  everyCase('runs killed at any moment go on where they were, and apply everything once', async () => {
     await using server = await RedisServer.start({ args: WITH_AOF });
     await using bench = await FileRun.create();
     await writeAllTypes(server.client(), 0);

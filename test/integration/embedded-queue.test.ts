@@ -11,6 +11,7 @@ import { pino } from 'pino';
 import { describe, expect, test } from 'vitest';
 import { EmbeddedQueue } from '../../src/roles/embedded-queue.ts';
 import type { Endpoint } from '../../src/runtime/endpoint.ts';
+import { everyCase } from '../support/cases.ts';
 
 const log = pino({ level: 'silent' });
 const CHILD = fileURLToPath(new URL('../support/embedded-queue-child.ts', import.meta.url));
@@ -211,7 +212,7 @@ describe('the embedded queue server', () => {
     await after.stop();
   });
 
-  test('of several runs that find a dead one at once, one takes its place', async () => {
+  everyCase('of several runs that find a dead one at once, one takes its place', async () => {
     await using data = await DataDir.create();
     await using dead = new Starter(data.path);
     await dead.message();

@@ -167,7 +167,7 @@ everyCase('--freeze names the right that is missing', async () => {
   expect(end.code, end.stderr).toBe(0);
 });
 
-test('it waits for writers to end, and not for PING or keys that expire', async () => {
+everyCase('it waits for writers to end, and not for PING or keys that expire', async () => {
   await using live = await Live.start();
   live.worker();
   await live.caughtUp();
@@ -248,7 +248,7 @@ everyCase('records are looked at again, and the keys that they name compared', a
   expect([code, report.records], stderr).toEqual([0, expect.objectContaining({ keys: 1, different: 0 })]);
 });
 
-test('--remove-keys waits until no worker runs', async () => {
+everyCase('--remove-keys waits until no worker runs', async () => {
   await using live = await Live.start();
   await fill(live.source, 10);
   const worker = live.worker();

@@ -157,7 +157,7 @@ test('a source that is killed and comes back with its AOF is followed by a full 
   await pipeline.equals();
 });
 
-test('a source that becomes a replica of another server and a master again is followed', async () => {
+everyCase('a source that becomes a replica of another server and a master again is followed', async () => {
   const { pipeline, proxy, traffic } = await streaming({ seed: 15 });
   await using _ = pipeline;
   await using __ = proxy;
@@ -194,7 +194,7 @@ test('a failover to its replica keeps the place', async () => {
   expect(await pipeline.generation()).toBe(2);
 });
 
-test('a user who may replicate and nothing else is enough', async () => {
+everyCase('a user who may replicate and nothing else is enough', async () => {
   await using pipeline = await LivePipeline.start({
     sourceUrl: async (source) => {
       await source.client().acl('SETUSER', 'link', 'on', '>secret', '+psync', '+replconf', '+ping');
@@ -256,7 +256,7 @@ everyCase('what the target holds is replaced where that is said', async () => {
   await pipeline.equals();
 });
 
-test('a pipeline can be ended when it has caught up, waited for, begun anew, and removed', async () => {
+everyCase('a pipeline can be ended when it has caught up, waited for, begun anew, and removed', async () => {
   await using pipeline = await LivePipeline.start({ args: ['--lanes', '4'] });
   const traffic = new Traffic(pipeline.source, { seed: 20 });
   await traffic.more(500);
@@ -282,7 +282,7 @@ test('a pipeline can be ended when it has caught up, waited for, begun anew, and
   await pipeline.equals();
 });
 
-test('values larger than what the target takes at once are there after a full sync', async () => {
+everyCase('values larger than what the target takes at once are there after a full sync', async () => {
   await using pipeline = await LivePipeline.start({ targetArgs: ['--proto-max-bulk-len', '1mb'] });
   const redis = pipeline.source.client();
   await redis.config('SET', 'rdbcompression', 'no');

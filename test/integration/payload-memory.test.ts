@@ -1,12 +1,13 @@
 import { randomBytes } from 'node:crypto';
-import { expect, test } from 'vitest';
+import { expect } from 'vitest';
 import { encodeCommand } from '../../src/binlog/resp.ts';
+import { everyCase } from '../support/cases.ts';
 import { Pipeline } from '../support/pipeline.ts';
 
 // What is read lands in memory that is taken again: a reply that is overwritten before it is used would show here. Entries
 // are cut into many rounds and lane logs are read ahead, so that the next reply arrives while the one before is in use.
 
-test('a backlog of entries larger than a round arrives byte for byte', async () => {
+everyCase('a backlog of entries larger than a round arrives byte for byte', async () => {
   await using pipeline = await Pipeline.start({
     lanes: 2,
     args: ['--round-bytes', '65536', '--chunk-bytes', '16384'],

@@ -6,7 +6,7 @@ import { RespScanner } from '../../src/binlog/resp.ts';
 import { packageRoot } from '../../src/runtime/package.ts';
 import { openSource } from '../../src/sources/open.ts';
 import type { Entry, Source } from '../../src/sources/source.ts';
-import { EVERY_CASE } from '../support/cases.ts';
+import { EVERY_CASE, everyCase } from '../support/cases.ts';
 import { type LanegateProcess, lanegate, spawnLanegate } from '../support/cli.ts';
 import { compareServers } from '../support/compare.ts';
 import { PikaBinlogWriter } from '../support/pika-binlog-writer.ts';
@@ -386,7 +386,7 @@ describe('lanegate run applies them', () => {
     },
   );
 
-  test('once, though processes are killed and the queue is lost on the way', async () => {
+  everyCase('once, though processes are killed and the queue is lost on the way', async () => {
     const logs = ['db0', 'db1'].map((name) => logOf(name, 40_000));
     await using pipeline = await bench(`pika-binlog://${dir}`);
     const means: [number, Command][] = [];

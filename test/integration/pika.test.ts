@@ -1,5 +1,6 @@
 import { describe, expect, test } from 'vitest';
 import type { Entry } from '../../src/sources/source.ts';
+import { everyCase } from '../support/cases.ts';
 import { until } from '../support/faults.ts';
 import { PikaMaster } from '../support/pika-master.ts';
 import { commandsOf, Reading } from '../support/pika-reading.ts';
@@ -172,7 +173,7 @@ describe('what comes over the wire of a Pika master may be odd', () => {
     expect(master.complaints).toEqual([]);
   });
 
-  test('a frame of 64 MiB', async () => {
+  everyCase('a frame of 64 MiB', async () => {
     await using master = await PikaMaster.start();
     const value = Buffer.alloc(64 * 1024 * 1024, 'x');
     master.write([

@@ -3,6 +3,7 @@ import { join } from 'node:path';
 import { describe, expect, test } from 'vitest';
 import { openSource } from '../../src/sources/open.ts';
 import type { Entry, Position, Source } from '../../src/sources/source.ts';
+import { everyCase } from '../support/cases.ts';
 import { writeAllTypes } from '../support/data-of-all-types.ts';
 import { FileRun } from '../support/file-run.ts';
 import { RedisServer } from '../support/redis-server.ts';
@@ -48,7 +49,7 @@ describe('lanegate run --source rdb:///file', () => {
     await bench.expectSameAs(server);
   });
 
-  test('a target that holds data is refused, kept or replaced as the operator says', async () => {
+  everyCase('a target that holds data is refused, kept or replaced as the operator says', async () => {
     const { server, path } = await savedServer();
     await using _ = server;
     await using bench = await FileRun.create();

@@ -1,28 +1,32 @@
 import { describe, expect, test } from 'vitest';
+import { everyCase } from '../support/cases.ts';
 import { lanegate } from '../support/cli.ts';
 import { until } from '../support/faults.ts';
 import { Pipeline } from '../support/pipeline.ts';
 
 describe('a fresh pipeline', () => {
-  test('three workers that start at once with one command line: one begins it, none is refused', async () => {
-    for (let round = 0; round < 3; round++) {
-      await using pipeline = await Pipeline.start({ lanes: 4 });
-      await pipeline.append([
-        { db: 0, timeMs: Date.now(), commands: [['SET', 'a', '1'], ['FLUSHDB'], ['SET', 'a', '2']] },
-      ]);
-      for (let at = 0; at < 3; at++) pipeline.worker({ args: ['--from', 'beginning'] });
-      await pipeline.caughtUp();
-      const registered = () => pipeline.queue.client().hlen('{lanegate-test}:workers');
-      await until('all three work', async () => (await registered()) === 3);
-      expect(
-        pipeline.workers.every(({ running }) => running),
-        pipeline.logs(),
-      ).toBe(true);
-      expect(pipeline.logs()).not.toMatch(/"level":(50|60)/);
-      expect(await pipeline.target.client().get('a')).toBe('2');
-      expect(pipeline.logs().split('the pipeline begins').length).toBe(2);
-    }
-  });
+  everyCase(
+    'three workers that start at once with one command line: one begins it, none is refused',
+    async () => {
+      for (let round = 0; round < 3; round++) {
+        await using pipeline = await Pipeline.start({ lanes: 4 });
+        await pipeline.append([
+          { db: 0, timeMs: Date.now(), commands: [['SET', 'a', '1'], ['FLUSHDB'], ['SET', 'a', '2']] },
+        ]);
+        for (let at = 0; at < 3; at++) pipeline.worker({ args: ['--from', 'beginning'] });
+        await pipeline.caughtUp();
+        const registered = () => pipeline.queue.client().hlen('{lanegate-test}:workers');
+        await until('all three work', async () => (await registered()) === 3);
+        expect(
+          pipeline.workers.every(({ running }) => running),
+          pipeline.logs(),
+        ).toBe(true);
+        expect(pipeline.logs()).not.toMatch(/"level":(50|60)/);
+        expect(await pipeline.target.client().get('a')).toBe('2');
+        expect(pipeline.logs().split('the pipeline begins').length).toBe(2);
+      }
+    },
+  );
 
   test('a worker that waits for the queue at its start ends at the first SIGTERM', async () => {
     await using pipeline = await Pipeline.start();
