@@ -303,10 +303,10 @@ export class GateRunner {
     const { item, journalId, generation } = attempt;
     await failpoint('gate-after-exec-before-resume');
     if (batch.dropped > 0) await records.count('duplicatesDropped', batch.dropped);
-    await countLateDeadlines(this.#context, batch);
     const failed = await recordErrors(this.#context, generation, item.lanes, batch, outcome.errors);
     const stopped = failed !== undefined && options.onPoison === 'stop';
     if (stopped) await stopLanesBehind(this.#context, attempt, failed);
+    await countLateDeadlines(this.#context, batch);
     const [asleep] = await Promise.all([
       journal.gateClosed(journalId, item, {
         outBytes: item.bytesBefore + itemBytes(item),

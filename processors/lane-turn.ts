@@ -216,10 +216,11 @@ export class LaneTurn {
     this.commands += plan.batch.run;
     for (const part of plan.batch.parts) this.bytes += part.length;
     if (plan.batch.dropped > 0) await records.count('duplicatesDropped', plan.batch.dropped);
-    await countLateDeadlines(this.#context, plan.batch);
     const failed =
       outcome.errors.length > 0 &&
       (await recordErrors(this.#context, generation, [lane], plan.batch, outcome.errors));
+    // Behind the records: a count that cannot be written must not keep them from being made.
+    await countLateDeadlines(this.#context, plan.batch);
     const step = {
       where: lane,
       seq: plan.last,

@@ -149,13 +149,13 @@ export class Sequencer {
         this.#seq++;
         this.#command();
         if (this.#inTransaction) continue;
-        safe = this.#safe(taken);
         if (
           this.#builder.bytes >= this.#options.limits.roundBytesMax &&
           this.#scanner.end < entry.resp.length
         ) {
           yield this.#close(this.#options.positionInside(entry, taken));
         }
+        safe = this.#safe(taken);
       }
       return 'taken';
     } catch (error) {

@@ -46,6 +46,8 @@ export class KeyReader {
   readonly #index: number;
   #connection: Promise<Connection> | undefined;
   #run: string | undefined;
+  /** A 3.5.2 has none, and does not know XINFO. */
+  #hasStreams = true;
 
   constructor(endpoint: Endpoint, db: string) {
     this.#endpoint = endpoint;
@@ -80,13 +82,14 @@ export class KeyReader {
   /** All in one moment. `whole`: no key is too large. */
   async read(keys: readonly Buffer[], whole = false): Promise<Reading> {
     const plans = await this.#plans(keys);
+    const readings = readingsOf(plans, { whole, streams: this.#hasStreams });
     const replies = await this.#transaction([
-      ...commandsOf(plans, whole ? WHOLE : 0),
+      ...readings.flatMap(({ ask }) => ask),
       ['TIME'],
       ['INFO', 'replication'],
     ]);
     const ends = endsIn(String(replies.pop()));
-    return { keys: valuesOf(plans, replies, whole), ends };
+    return { keys: valuesOf(readings, replies), ends };
   }
 
   /** Everything that a reading before could have seen of `key` is logged up to these ends. */
@@ -127,8 +130,9 @@ export class KeyReader {
 
   /** TYPE of a 3.5 says "none" of them. */
   async #streamsAmong(keys: readonly Buffer[]): Promise<ReadonlySet<Buffer>> {
-    if (keys.length === 0) return new Set();
+    if (keys.length === 0 || !this.#hasStreams) return new Set();
     const replies = await this.#call(keys.map((key) => ['XINFO', 'STREAM', key]));
+    this.#hasStreams = !replies.some(isUnknownCommand);
     return new Set(keys.filter((_, i) => Array.isArray(replies[i])));
   }
 
@@ -148,6 +152,7 @@ export class KeyReader {
       if (!(reply instanceof ReplyError) || reply.code === 'WRONGTYPE') continue;
       // It became another type, or expired, between the question and this one.
       if (/WRONGTYPE|no such key|not found/i.test(reply.message)) continue;
+      if (commands[i]?.[0] === 'XINFO' && isUnknownCommand(reply)) continue;
       throw refused(this.#endpoint.display, String(commands[i]?.[0]), reply);
     }
     return replies;
@@ -169,33 +174,36 @@ interface Plan {
   readonly type: KeyType;
 }
 
-function commandsOf(plans: readonly Plan[], count: number): (readonly Argument[])[] {
-  return plans.flatMap(({ key, type }) => [
-    ['TYPE', key],
-    ['PTTL', key],
-    ...asked(firstPage(key, type, count), key),
-  ]);
+/** What is asked about a key in the transaction, and the page that it is to make. */
+interface KeyReading extends Plan {
+  readonly page: Page | undefined;
+  readonly ask: readonly (readonly Argument[])[];
 }
 
-/** Of a key that is not there as well: TYPE of a 3.5 does not say that a stream has come in its place. */
-function asked(page: Page | undefined, key: Buffer): readonly (readonly Argument[])[] {
-  return page?.ask ?? [['XINFO', 'STREAM', key]];
+function readingsOf(
+  plans: readonly Plan[],
+  { whole, streams }: { readonly whole: boolean; readonly streams: boolean },
+): KeyReading[] {
+  return plans.map(({ key, type }) => {
+    const page = firstPage(key, type, whole ? WHOLE : 0);
+    // Of a key that is not there as well: TYPE of a 3.5 does not say that a stream has come in its place.
+    const unseen = streams ? [['XINFO', 'STREAM', key]] : [];
+    return { key, type, page, ask: [['TYPE', key], ['PTTL', key], ...(page?.ask ?? unseen)] };
+  });
 }
 
-/** `replies` are those of `commandsOf`, and of TIME at the end. */
-function valuesOf(plans: readonly Plan[], replies: readonly Reply[], whole = false): ReadKey[] {
+/** `replies` are those to what is asked, and of TIME at the end. */
+function valuesOf(readings: readonly KeyReading[], replies: readonly Reply[]): ReadKey[] {
   const time = replies.at(-1) as Reply;
   let at = 0;
-  return plans.map(({ key, type }): ReadKey => {
-    const [typeNow, ttl] = [replies[at] as Reply, replies[at + 1] as Reply];
-    const page = firstPage(key, type, whole ? WHOLE : 0);
-    const answers = replies.slice(at + 2, at + 2 + asked(page, key).length);
-    at += 2 + answers.length;
+  return readings.map(({ key, type, page, ask }): ReadKey => {
+    const [typeNow, ttl, ...answers] = replies.slice(at, at + ask.length) as [Reply, Reply, ...Reply[]];
+    at += ask.length;
     const commands = [encodeCommand(['DEL', key])];
     const isStream = type === 'stream' && typeOf(typeNow) === 'none';
     if (typeOf(typeNow) !== type && !isStream) return { kind: 'changed', key };
     if (page === undefined)
-      return answers[0] instanceof ReplyError ? { kind: 'whole', key, commands } : { kind: 'changed', key };
+      return Array.isArray(answers[0]) ? { kind: 'changed', key } : { kind: 'whole', key, commands };
     if (answers.some((one) => one instanceof ReplyError)) return { kind: 'changed', key };
     if (type === 'string' && isPikaHyperLogLog(answers[0] as Buffer)) {
       return { kind: 'whole', key, commands, lost: "a count (PFADD, PFMERGE) in Pika's own form" };
@@ -206,6 +214,10 @@ function valuesOf(plans: readonly Plan[], replies: readonly Reply[], whole = fal
     if (deadline !== undefined) made.push(encodeCommand(['PEXPIREAT', key, deadline]));
     return { kind: 'whole', key, commands: [...commands, ...made] };
   });
+}
+
+function isUnknownCommand(reply: Reply | undefined): boolean {
+  return reply instanceof ReplyError && /unknown command/i.test(reply.message);
 }
 
 /** By the source's clock, ms since 1970. Pika's streams have none, and it says 0 of them. */
