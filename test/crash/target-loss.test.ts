@@ -55,7 +55,10 @@ describe('the target goes back in time', () => {
     await target.restart();
     await until('the watchdog says so', () =>
       pipeline.workers.some((worker) => worker.output.includes('went back in time')),
-    );
+    ).catch(async (cause) => {
+      const journal = JSON.stringify(await pipeline.queue.client().hgetall(state));
+      throw new Error(`${pipeline.logs()}\n${journal}`, { cause });
+    });
     await pipeline.caughtUp();
     expect(await pipeline.differences()).toEqual([]);
   });
