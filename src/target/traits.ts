@@ -12,7 +12,7 @@ import { randomBytes } from 'node:crypto';
 import { CommandTable } from '../binlog/command-table.ts';
 import type { Endpoint } from '../runtime/endpoint.ts';
 import { Connection } from '../wire/connection.ts';
-import { type Reply, ReplyError } from '../wire/replies.ts';
+import { isUnknownCommand, type Reply, ReplyError } from '../wire/replies.ts';
 
 export interface TargetTraits {
   /** undefined: a Redis or Valkey. */
@@ -166,7 +166,7 @@ class Probe {
       .map(({ name }) => name.split(' ', 1)[0] as string);
     const asked = [...new Set(names)];
     const replies = await this.#queued(asked.map((name) => [name]));
-    return new Set(asked.filter((_, at) => isUnknown(replies[at])));
+    return new Set(asked.filter((_, at) => isUnknownCommand(replies[at])));
   }
 
   /** What a MULTI says to commands that never run. */
@@ -179,10 +179,6 @@ class Probe {
     const reply = await this.#own.call(['CONFIG', 'GET', 'cache-model']);
     return Array.isArray(reply) && reply[1] !== undefined && String(reply[1]) !== '0';
   }
-}
-
-function isUnknown(reply: Reply | undefined): boolean {
-  return reply instanceof ReplyError && /unknown command/i.test(reply.message);
 }
 
 /** Changes nothing, whatever stands there; for the WATCH of others it has written the key. */

@@ -15,6 +15,10 @@ export class ReplyError extends Error {
   }
 }
 
+export function isUnknownCommand(reply: Reply | undefined): boolean {
+  return reply instanceof ReplyError && /unknown command/i.test(reply.message);
+}
+
 /** The bytes are not RESP, or not the reply that can stand here. */
 export class ProtocolError extends Error {
   override readonly name = 'ProtocolError';

@@ -19,6 +19,9 @@ const SILENCE_MS = 26_000;
 
 const urlOf = (pika: RealPika) => `pika://${pika.address}?db=db0`;
 
+const follow = (pika: RealPika, from = 'beginning') =>
+  Pipeline.start({ lanes: 4, sourceUrl: urlOf(pika), args: ['--from', from] });
+
 /** Runs rounds of the seed example and of what counts at the Pika, and the same at the oracle. One by one: its log is right then. */
 class Writer {
   readonly #pika: RealPika;
@@ -74,11 +77,7 @@ realPika(
   'a real master that is killed and restarted, and workers that are killed: applied once, in order',
   async () => {
     await using pika = await RealPika.start();
-    await using pipeline = await Pipeline.start({
-      lanes: 4,
-      sourceUrl: urlOf(pika),
-      args: ['--from', 'beginning'],
-    });
+    await using pipeline = await follow(pika);
     const writer = new Writer(pika, pipeline);
     pipeline.worker();
     pipeline.worker();
@@ -133,11 +132,7 @@ realPika(
   async () => {
     await using pika = await RealPika.start();
     await pika.client.set('before', '1');
-    await using pipeline = await Pipeline.start({
-      lanes: 4,
-      sourceUrl: urlOf(pika),
-      args: ['--from', 'now'],
-    });
+    await using pipeline = await follow(pika, 'now');
     pipeline.worker();
     await until('it has begun', async () => (await markOf(pipeline)) !== '');
     const writer = new Writer(pika, pipeline);
@@ -152,11 +147,7 @@ realPika(
   'a master that has dropped a slave which was silent takes it back where it was',
   async () => {
     await using pika = await RealPika.start();
-    await using pipeline = await Pipeline.start({
-      lanes: 4,
-      sourceUrl: urlOf(pika),
-      args: ['--from', 'beginning'],
-    });
+    await using pipeline = await follow(pika);
     const writer = new Writer(pika, pipeline);
     const worker = pipeline.worker();
     await writer.rounds(30);
@@ -206,11 +197,7 @@ realPika(
     await until('the slave follows', async () =>
       /master_link_status:up/.test(await slave.client.info('replication')),
     );
-    await using pipeline = await Pipeline.start({
-      lanes: 4,
-      sourceUrl: urlOf(master),
-      args: ['--from', 'beginning'],
-    });
+    await using pipeline = await follow(master);
     const writer = new Writer(master, pipeline);
     const worker = pipeline.worker();
     await writer.rounds(60);

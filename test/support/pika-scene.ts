@@ -1,7 +1,8 @@
 import { setTimeout as delay } from 'node:timers/promises';
-import { Redis } from 'ioredis';
+import type { Redis } from 'ioredis';
 import { coversPika, formatPikaPosition, positionAt } from '../../src/sources/pika/position.ts';
 import { until } from './faults.ts';
+import { pikaClient } from './pika-client.ts';
 import type { PikaMasterOptions } from './pika-faults.ts';
 import { PikaMaster } from './pika-master.ts';
 import { Pipeline, type PipelineOptions } from './pipeline.ts';
@@ -32,15 +33,7 @@ export class PikaScene implements AsyncDisposable {
   }
 
   client(db = 0): Redis {
-    const client = new Redis({
-      host: '127.0.0.1',
-      port: this.master.port,
-      db,
-      protocol: 2,
-      enableReadyCheck: false,
-      disableClientInfo: true,
-    });
-    client.on('error', () => {});
+    const client = pikaClient(this.master.port, db);
     this.#clients.push(client);
     return client;
   }

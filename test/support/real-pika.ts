@@ -4,8 +4,9 @@ import { mkdtempSync, rmSync } from 'node:fs';
 import { createServer } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { Redis } from 'ioredis';
+import type { Redis } from 'ioredis';
 import { until } from './faults.ts';
+import { pikaClient } from './pika-client.ts';
 
 // A real Pika, where there is one: LANEGATE_TEST_PIKA names a program that is called with a port, a directory and a number
 // of databases, and runs a Pika there in the foreground. Its other ports stand at fixed distances above.
@@ -67,14 +68,7 @@ export class RealPika implements AsyncDisposable {
 
   /** Gone when the Pika is. */
   connect(): Redis {
-    const client = new Redis({
-      host: '127.0.0.1',
-      port: this.port,
-      protocol: 2,
-      enableReadyCheck: false,
-      disableClientInfo: true,
-    });
-    client.on('error', () => {});
+    const client = pikaClient(this.port);
     this.#clients.push(client);
     return client;
   }

@@ -9,7 +9,7 @@ import type { Endpoint } from '../../runtime/endpoint.ts';
 import { StopError } from '../../runtime/errors.ts';
 import { Connection } from '../../wire/connection.ts';
 import type { Argument } from '../../wire/encode.ts';
-import { type Reply, ReplyError } from '../../wire/replies.ts';
+import { isUnknownCommand, type Reply, ReplyError } from '../../wire/replies.ts';
 import { firstPage, type KeyType, type Page, pageOf, typeOf } from './key-pages.ts';
 import type { Places } from './position.ts';
 import { endsIn } from './server.ts';
@@ -214,10 +214,6 @@ function valuesOf(readings: readonly KeyReading[], replies: readonly Reply[]): R
     if (deadline !== undefined) made.push(encodeCommand(['PEXPIREAT', key, deadline]));
     return { kind: 'whole', key, commands: [...commands, ...made] };
   });
-}
-
-function isUnknownCommand(reply: Reply | undefined): boolean {
-  return reply instanceof ReplyError && /unknown command/i.test(reply.message);
 }
 
 /** By the source's clock, ms since 1970. Pika's streams have none, and it says 0 of them. */
