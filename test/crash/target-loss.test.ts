@@ -9,8 +9,6 @@ import { logWorkload } from '../support/workload.ts';
 // Data and checkpoints are one unit at the target: they go back together, and the journal brings them forward again.
 
 const WORKLOAD = { commands: 2000, global: 8, crossing: 60 };
-/** Some looks of a watchdog (--watchdog-ms 300). */
-const LOOKS_MS = 1_000;
 const DURABLE = ['--appendonly', 'yes'];
 
 async function applied(pipeline: Pipeline): Promise<number> {
@@ -52,8 +50,6 @@ describe('the target goes back in time', () => {
     await until('the lanes sleep', async () =>
       (await pipeline.queue.client().hkeys(state)).every((field) => !field.startsWith('awake:')),
     );
-    // The look that wrote the mark must have had its reply, or nobody knows how far the lanes were, and nothing is said.
-    await delay(LOOKS_MS);
     await target.kill();
     await loseAofBehind(target, bytes, { torn: false });
     await target.restart();
