@@ -16,12 +16,16 @@ const GONE_AFTER_MS = 60_000;
 
 const OUT_OF_MEMORY = /^OOM /;
 
+type Reached = Awaited<ReturnType<PipelineContext['journal']['seen']>>;
+
 export class Watchdog {
   readonly #context: PipelineContext;
   readonly #retention: { readonly ms: number; readonly bytes: number };
   /** (time, mark) of the last retention window, oldest first. */
   #marks: { readonly atMs: number; readonly mark: number; readonly inBytes: number }[] = [];
-  #seen: readonly number[] = [];
+  /** Checkpoints at the last look of this process, and what the journal knew to be applied when it was last told to be lost. */
+  #last: readonly number[] = [];
+  #told: readonly number[] = [];
   #generation = '';
   #assertedAtMs = Number.NEGATIVE_INFINITY;
   #trimmedAtMs = Number.NEGATIVE_INFINITY;
@@ -69,9 +73,11 @@ export class Watchdog {
     ]);
     if (claimed !== 'OK') return;
     await this.#reconcilePauses(pauses);
+    // Read before the checkpoints are: what they are below of was lost, whichever process saw it applied.
+    const reached = await journal.seen((await journal.inForce())?.lanes ?? 0);
     const step = await moveMark(this.#context, session);
     if (!step) return;
-    this.#noticeRollback(step);
+    this.#noticeRollback(step, reached);
     if (now() - this.#assertedAtMs >= CONCURRENCY_EVERY_MS) {
       await queues.assertConcurrency(step.snapshot.lanes);
       await this.#prune();
@@ -86,22 +92,27 @@ export class Watchdog {
     await this.#trim(step);
   }
 
-  #noticeRollback(step: MarkStep): void {
-    const { checkpoints, snapshot } = step;
-    if (snapshot.generation === this.#generation) {
-      const back = checkpoints.flatMap((seq, lane) => (seq < (this.#seen[lane] ?? 0) ? [lane] : []));
-      if (back.length > 0) {
-        const gaps = lanesWithGap(snapshot.views, checkpoints);
-        this.#context.log.warn(
-          { lanes: back, gaps },
-          'the target went back in time: applying again from its checkpoints',
-        );
-        this.#marks = [];
-        this.#trimmedThrough = 0;
-      }
+  #noticeRollback({ checkpoints, snapshot }: MarkStep, reached: Reached): void {
+    if (snapshot.generation !== this.#generation) [this.#last, this.#told] = [[], []];
+    const isOurs = reached.id === snapshot.id && reached.generation === snapshot.generation;
+    const seen = isOurs ? reached.seen : [];
+    const back = checkpoints.flatMap((seq, lane) => {
+      const applied = seen[lane] ?? 0;
+      const isNews = applied !== this.#told[lane];
+      return seq < Math.max(this.#last[lane] ?? 0, isNews ? applied : 0) ? [lane] : [];
+    });
+    if (back.length > 0) {
+      const gaps = lanesWithGap(snapshot.views, checkpoints);
+      this.#context.log.warn(
+        { lanes: back, gaps },
+        'the target went back in time: applying again from its checkpoints',
+      );
+      this.#told = seen;
+      this.#marks = [];
+      this.#trimmedThrough = 0;
     }
     this.#generation = snapshot.generation;
-    this.#seen = checkpoints;
+    this.#last = checkpoints;
   }
 
   /** What is applied weighs nothing any more, also if whoever applied it died before it could say so. */

@@ -276,6 +276,13 @@ export class Journal {
     await runScript(this.#redis, 'progress', [state, counters, room], [id, ...stepArgs(step)]);
   }
 
+  /** What each lane's replies are read through (seq; 0 when unknown), with the journal and generation it is true of. */
+  async seen(lanes: number): Promise<{ id: string; generation: string; seen: readonly number[] }> {
+    const fields = Array.from({ length: lanes }, (_, lane) => `seen:${lane}`);
+    const [id, generation, ...seen] = await this.#redis.hmget(this.keys.state, 'id', 'generation', ...fields);
+    return { id: id ?? '', generation: generation ?? '', seen: seen.map((seq) => Number(seq ?? 0)) };
+  }
+
   /** Replies of this lane are read through this seq, as far as the journal knows. */
   async seenThrough(
     id: string,
