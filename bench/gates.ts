@@ -14,8 +14,8 @@ import { say } from './say.ts';
 import type { Bench } from './support.ts';
 import { fillFlushes, keyOfEachLane } from './workload.ts';
 
-const CLOSED_GATES = 500;
-const CLOSED_WARM_UP = 50;
+const CLOSED_GATES = 1500;
+const CLOSED_WARM_UP = 500;
 const PACED_MS = 4_000;
 const PACES = [25, 50, 100, 150, 200, 300, 400] as const;
 /** Of the appended FLUSHDBs, at least so many have a gate of their own. */

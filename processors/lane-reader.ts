@@ -84,24 +84,28 @@ export class LaneReader {
 
   /** The next item is mostly a moment away: a job that ended would cost it a round through the queue. */
   async #linger(after: number): Promise<LaneItem[]> {
-    const { lingerMs } = this.#context.options;
-    if (lingerMs <= 0) return [];
-    return await this.#untilAborted(() => this.#log.await(this.#stream, after, this.#itemsMax, lingerMs));
+    const { laneLogs, options } = this.#context;
+    if (options.lingerMs <= 0) return [];
+    const wanted = { stream: this.#stream, after, itemsMax: this.#itemsMax };
+    return await this.#untilAborted(() => laneLogs.await(wanted, options.lingerMs, this.#log));
   }
 
   /** A clean stop ends a wait at once. */
-  async #untilAborted<T>(wait: () => Promise<T>): Promise<T> {
-    const stop = () => this.#log.close();
-    this.#signal.addEventListener('abort', stop, { once: true });
-    try {
-      if (this.#signal.aborted) throw new AbortedError();
-      return await wait();
-    } catch (error) {
-      if (this.#signal.aborted) throw new AbortedError();
-      throw error;
-    } finally {
-      this.#signal.removeEventListener('abort', stop);
-    }
+  #untilAborted<T>(wait: () => Promise<T>): Promise<T> {
+    return new Promise((resolve, reject) => {
+      const stop = () => {
+        this.#log.close();
+        reject(new AbortedError());
+      };
+      if (this.#signal.aborted) {
+        stop();
+        return;
+      }
+      this.#signal.addEventListener('abort', stop, { once: true });
+      wait()
+        .then(resolve, reject)
+        .finally(() => this.#signal.removeEventListener('abort', stop));
+    });
   }
 
   #tune(count: number, bytes: number): void {

@@ -54,6 +54,8 @@ export class LaneTurn {
   readonly #slow = new Backoff({ minMs: 1_000, maxMs: 10_000 });
   #session: FencedSession | undefined;
   #fence: Promise<FenceValues> | undefined;
+  /** The last fence that was set before its commands were there did not wait for a marker. */
+  #fencesAhead = true;
   #progress: Promise<void> = Promise.resolve();
   /** Done in front of a marker: told with the arrival there, or at the latest at the end of the turn. */
   #untold: Step | undefined;
@@ -171,6 +173,7 @@ export class LaneTurn {
   }
 
   async #commit(session: FencedSession, plan: Run): Promise<'committed' | 'again'> {
+    this.#fencesAhead = true;
     const values = await (this.#fence ?? session.fence([this.#key]));
     this.#fence = undefined;
     if (values[0] !== formatCheckpoint(this.checkpoint)) {
@@ -294,6 +297,7 @@ export class LaneTurn {
     const { journal } = this.#context;
     const { journalId, lane } = this.#options;
     // Behind `progress` on the same connection; nothing here has to wait for the answers before it.
+    if (this.#fence) this.#fencesAhead = false;
     const arriving = this.#gates.arrive(gate, this.#options, this.#untold);
     this.#untold = undefined;
     await Promise.allSettled([arriving, this.#unfence(session)]);
@@ -343,7 +347,7 @@ export class LaneTurn {
 
   /** What comes next finds its fence in place. */
   #fenceAhead(): void {
-    if (this.#fence || !this.#session) return;
+    if (this.#fence || !this.#fencesAhead || !this.#session) return;
     this.#fence = this.#session.fence([this.#key]);
     // Whoever uses it sees its refusal.
     this.#fence.catch(() => {});

@@ -12,6 +12,7 @@ import { BatchBuilder } from './batch-builder.ts';
 import { BufferPool } from './buffer-pool.ts';
 import type { CommandList, Origin } from './command-list.ts';
 import { LaneUnion } from './lane-set.ts';
+import { takeLead } from './lead.ts';
 import { Segment } from './segment.ts';
 import { Unit } from './unit.ts';
 
@@ -20,6 +21,8 @@ export interface RoundLimits {
   readonly segmentBytesMax: number;
   /** Commands between two crossing ones of a segment. */
   readonly segmentGapMax: number;
+  /** Commands directly in front of a gate, in its lanes, that join it; more than that are applied by the lanes. */
+  readonly segmentLeadMax: number;
   /** A FLUSHDB or FLUSHALL is a gate of its own: the target cannot run it beside other commands. */
   readonly flushAlone?: boolean | undefined;
 }
@@ -143,9 +146,16 @@ export class RoundBuilder {
 
   #emitGate(segment: Segment): void {
     const batch = this.#gateBatch;
-    const lanes = this.#gather(segment);
+    const lanes = this.#lanesOf(segment);
+    const { lead, taken } = this.#leadJoins(segment, lanes)
+      ? takeLead(this.#batches, lanes)
+      : { lead: [], taken: [] };
     for (const lane of lanes) this.#closeBatch(lane);
-    const { seq, first, erases, title } = segment;
+    for (const { origin, start, end, seq, tied, lane } of lead)
+      batch.add(origin, start, end, seq, tied, lane);
+    this.#gather(segment);
+    const { seq, erases, title } = segment;
+    const first = lead[0]?.seq ?? segment.first;
     const { count, db, dbLast, dbMax, timeMs, deadlineMs } = batch;
     const header = gateHeader({
       generation: this.#generation,
@@ -166,23 +176,41 @@ export class RoundBuilder {
     for (const lane of lanes) this.#emitMarker(lane, { seq, first, timeMs, lanes: lanes.length });
     this.#items.push({ where: 'g', seq, header, index: batch.index.take(), commands: batch.takeCommands() });
     this.#gates.push(seq);
+    for (const bytes of taken) this.#pool.giveBack(bytes);
   }
 
-  /** Fills the gate's batch with what is in the segment; returns the lanes of all of it. */
-  #gather({ commands, joined }: Segment): number[] {
+  /** Whether all that stands open in the gate's lanes is little enough. A flush that has to be alone is. */
+  #leadJoins(segment: Segment, lanes: readonly number[]): boolean {
+    const { segmentLeadMax, segmentBytesMax, flushAlone } = this.#limits;
+    if (flushAlone && segment.erases) return false;
+    let commands = 0;
+    let { bytes } = segment;
+    for (const lane of lanes) {
+      const batch = this.#batches[lane] as BatchBuilder;
+      commands += batch.count;
+      if (commands > segmentLeadMax) return false;
+      bytes += batch.byteLength;
+    }
+    return bytes <= segmentBytesMax;
+  }
+
+  #lanesOf({ commands, joined }: Segment): number[] {
+    for (let at = 0; at < joined; at++) this.#union.add(commands.lanes(at));
+    return this.#union.take();
+  }
+
+  /** Fills the gate's batch with what is in the segment. */
+  #gather({ commands, joined }: Segment): void {
     for (let at = 0; at < joined; at++) {
-      const lanes = commands.lanes(at);
-      this.#union.add(lanes);
       this.#gateBatch.add(
         commands.origin(at),
         commands.start(at),
         commands.end(at),
         commands.seq(at),
         commands.tied(at),
-        lanes,
+        commands.lanes(at),
       );
     }
-    return this.#union.take();
   }
 
   #emitMarker(lane: number, gate: { seq: number; first: number; timeMs: number; lanes: number }): void {

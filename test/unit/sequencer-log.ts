@@ -49,6 +49,7 @@ export function sequencer(
     roundBytesMax: 1e6,
     segmentBytesMax: 1e6,
     segmentGapMax: 4,
+    segmentLeadMax: 0,
     transactionBytesMax: 1e6,
   };
   return new Sequencer({
