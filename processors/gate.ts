@@ -9,8 +9,6 @@
 // Any worker may do it (the gate's own job, or the lane that arrives last), any number of times: a gate whose lanes
 // have all passed it is closed, and the fence lets one execution through. The claim only saves work (I3, I4, I8).
 
-import { GATE_QUEUE } from '../queues/names.ts';
-import type { GateItem } from '../src/journal/item.ts';
 import type { Step as LaneStep } from '../src/journal/journal.ts';
 import { gateFence, gateWrites, planFenced } from '../src/protocol/gate-fence.ts';
 import { Backoff, sleep } from '../src/runtime/backoff.ts';
@@ -24,7 +22,8 @@ import { announceAll } from './announce.ts';
 import { Arrivals } from './arrivals.ts';
 import type { PipelineContext } from './context.ts';
 import { type FlushGate, flushOf, runFlush, settleFlush } from './flush-gate.ts';
-import type { Attempt } from './gate-attempt.ts';
+import type { Attempt, GateEnd } from './gate-attempt.ts';
+import { CLAIM_MS, GateOpener, type InForce } from './gate-opener.ts';
 import {
   controlKeysGone,
   cutForAnotherTarget,
@@ -34,15 +33,6 @@ import {
 } from './gate-stop.ts';
 import { countLateDeadlines } from './late-deadlines.ts';
 import { judge, leaveOut, nameOf, reasonOf, recordErrors } from './poison.ts';
-
-/** `failed`: it has executed, and its lanes are stopped behind it. */
-export type GateEnd = 'executed' | 'failed' | 'already executed' | 'waiting' | 'claimed' | 'stopped' | 'void';
-
-/**
- * Advisory: how long others leave a gate alone. While its EXEC runs the target answers nobody, so that a helper who comes
- * later finds it closed.
- */
-const CLAIM_MS = 2_000;
 
 const ALL_WELL = { kind: 'committed', errors: [], replies: 1 } as const;
 
@@ -54,37 +44,45 @@ interface Arrival {
   readonly signal: AbortSignal;
 }
 
-type Step = GateEnd | { readonly retryAfter: 'now' | 'backoff' | 'long' };
+/** What a try came to, and the seq of the last gate that the lane has passed with it (0: none). */
+export interface GatePass {
+  readonly end: GateEnd;
+  readonly through: number;
+}
+
+type Step =
+  | GateEnd
+  | { readonly retryAfter: 'now' | 'backoff' | 'long' }
+  /** Executed, and the gate directly behind it is open. */
+  | { readonly next: Attempt };
 
 export class GateRunner {
   readonly #context: PipelineContext;
   readonly #arrivals: Arrivals;
-  /** The gate that lanes here wait for, read while the last of them is on its way. */
-  #ahead:
-    | { readonly id: string; readonly seq: number; readonly item: Promise<GateItem | undefined> }
-    | undefined;
+  readonly #opener: GateOpener;
 
   constructor(context: PipelineContext) {
     this.#context = context;
     this.#arrivals = new Arrivals(context.journal, { by: context.workerId, ms: CLAIM_MS });
+    this.#opener = new GateOpener(context);
   }
 
   /**
-   * From the lane whose job has come to the marker: a try if it is the last to arrive. The lane goes on by itself and
-   * needs no announcement. `done`: what it has not told yet.
+   * From the lane whose job has come to the marker: a try if it is the last to arrive, and at the gates that follow directly.
+   * The lane goes on by itself and needs no announcement. `done`: what it has not told yet.
    */
   async arrive(
     gate: { readonly seq: number; readonly lanes: number },
     at: Arrival,
     done: LaneStep | undefined,
-  ): Promise<GateEnd> {
+  ): Promise<GatePass> {
     const { journal, redis } = this.#context;
     const id = at.journalId;
     const hint = await this.#arrivals.tell(id, gate, at.lane, done);
-    if (hint === 'void') return 'void';
+    if (hint === 'void') return { end: 'void', through: 0 };
     if (hint === 'wait') {
-      if (this.#ahead?.seq !== gate.seq) this.#readAhead(id, gate.seq);
-      return 'waiting';
+      this.#opener.readAhead(id, gate.seq);
+      return { end: 'waiting', through: 0 };
     }
     try {
       return await this.#claimed(gate.seq, { id, generation: at.generation }, at.signal, at.lane);
@@ -102,74 +100,56 @@ export class GateRunner {
     const claim = journal.keys.gateClaim(inForce.id, seq);
     if ((await redis.set(claim, workerId, 'PX', CLAIM_MS, 'NX')) !== 'OK') return 'claimed';
     try {
-      return await this.#claimed(seq, inForce, signal, undefined);
+      return (await this.#claimed(seq, inForce, signal, undefined)).end;
     } finally {
       await redis.del(claim);
     }
   }
 
-  #readAhead(id: string, seq: number): void {
-    const item = this.#context.journal.readGate(seq);
-    item.catch(() => {});
-    this.#ahead = { id, seq, item };
-  }
-
-  #read(id: string, seq: number): Promise<GateItem | undefined> {
-    const ahead = this.#ahead;
-    this.#ahead = undefined;
-    return ahead?.id === id && ahead.seq === seq ? ahead.item : this.#context.journal.readGate(seq);
-  }
-
   async #claimed(
     seq: number,
-    inForce: { readonly id: string; readonly generation: string },
+    inForce: InForce,
     signal: AbortSignal,
     from: number | undefined,
-  ): Promise<GateEnd> {
-    const { journal, records, redis, queues, now } = this.#context;
-    const { id, generation } = inForce;
-    const [item, stops, skips, held] = await Promise.all([
-      this.#read(id, seq),
-      records.stops(),
-      records.skips(generation, 'gate'),
-      redis.hexists(journal.keys.pauses, `${GATE_QUEUE}|operator`),
-    ]);
-    if (stops.get(`gate:${seq}`)?.generation === generation) return 'stopped';
-    // A paused queue holds back the gate's own job only; the lanes that help must hold as well.
-    if (held === 1) return 'waiting';
-    if (!item || item.generation !== generation) return 'void';
-    // A lane that is stopped does not pass its marker either.
-    if (item.lanes.some((lane) => stops.get(`lane:${lane}`)?.generation === generation)) return 'waiting';
-    const attempt: Attempt = {
-      item,
-      journalId: id,
-      generation,
-      signal,
-      skips: new Set(skips.keys()),
-      owner: `gate:${id}:${seq}`,
-      paused: false,
-      fenced: false,
-      flushed: undefined,
-    };
+  ): Promise<GatePass> {
+    const opened = await this.#opener.open(seq, inForce, signal);
+    if (typeof opened === 'string') return { end: opened, through: 0 };
+    const passing = { attempt: opened, through: 0 };
     try {
-      return await this.#untilDecided(attempt, journal.keys.gateClaim(id, seq), from);
+      const end = await this.#untilDecided(passing, from);
+      await passing.attempt.before;
+      // What it has executed on the way counts, whatever became of the gate behind.
+      const isDone = end === 'executed' || end === 'failed';
+      if (isDone || passing.through === 0) return { end, through: isDone ? passing.attempt.item.seq : 0 };
+      return { end: 'executed', through: passing.through };
     } finally {
-      // Whatever happened, the lanes must be able to move: others may help from here on.
-      if (attempt.paused) await queues.gatePause('resume', attempt.owner, item.lanes, now());
+      const { attempt } = passing;
+      await this.#opener.resume(attempt);
+      if (attempt !== opened) this.#opener.giveUpClaim(attempt);
     }
   }
 
-  async #untilDecided(attempt: Attempt, claim: string, except: number | undefined): Promise<GateEnd> {
-    const { sessions, redis, waits, records } = this.#context;
+  async #untilDecided(
+    passing: { attempt: Attempt; through: number },
+    except: number | undefined,
+  ): Promise<GateEnd> {
+    const { sessions, redis, waits, records, queues } = this.#context;
     const backoff = new Backoff({ minMs: 20, maxMs: 2_000 });
     const slow = new Backoff({ minMs: 1_000, maxMs: 10_000 });
     let losses = 0;
     for (;;) {
-      const session = await sessions.acquire('gate', attempt.signal);
+      const session = await sessions.acquire('gate', passing.attempt.signal);
       let step: Step;
       try {
-        step = await this.#attempt(attempt, session, except);
+        step = await this.#attempt(passing.attempt, session, except);
+        while (typeof step !== 'string' && 'next' in step) {
+          passing.through = passing.attempt.item.seq;
+          passing.attempt = step.next;
+          step = await this.#attempt(passing.attempt, session, except);
+        }
         await session.abandon();
+        if ((step === 'executed' || step === 'failed') && queues.flowIsDue())
+          await announceAll(this.#context, session, { except });
         sessions.release(session);
       } catch (error) {
         sessions.drop(session);
@@ -184,9 +164,10 @@ export class GateRunner {
         return step;
       }
       // Not by a timer: a gate that waits for a reply which never comes must let others help.
+      const { claim, signal } = passing.attempt;
       await redis.set(claim, this.#context.workerId, 'PX', CLAIM_MS);
       if (step.retryAfter === 'now') continue;
-      await sleep((step.retryAfter === 'backoff' ? backoff : slow).next(), attempt.signal);
+      await sleep((step.retryAfter === 'backoff' ? backoff : slow).next(), signal);
     }
   }
 
@@ -196,8 +177,9 @@ export class GateRunner {
     let values: readonly (string | null)[];
     try {
       // A lane that comes last knows of the others' arrival; what is paused too early is resumed at once.
-      const fence = session.fence(gateFence(control, item));
-      const pause = except === undefined ? undefined : this.#pause(attempt);
+      const fence = attempt.fence ?? session.fence(gateFence(control, item));
+      attempt.fence = undefined;
+      const pause = except === undefined ? undefined : this.#opener.pause(attempt);
       const [read, held] = await bothEnded(fence, pause);
       if (held) return 'waiting';
       values = read;
@@ -210,7 +192,7 @@ export class GateRunner {
     if (plan.kind === 'closed') {
       if (attempt.flushed) {
         await session.abandon();
-        return await this.#closed(attempt, session, attempt.flushed, ALL_WELL, except);
+        return await this.#closed(attempt, attempt.flushed, ALL_WELL, except);
       }
       if (attempt.fenced) await this.#context.records.count('fenced');
       return 'already executed';
@@ -222,29 +204,37 @@ export class GateRunner {
       return 'stopped';
     }
 
-    if (await this.#pause(attempt)) return 'waiting';
+    if (await this.#opener.pause(attempt)) return 'waiting';
     await failpoint('gate-after-pause');
     if (item.erases && plan.batch.count > 0 && session.traits.flushAlone)
       return await this.#flushAlone(attempt, session, plan.batch, except);
-    const outcome = await this.#execute(attempt, session, plan.batch, plan.through, values);
+    const ahead = this.#openAhead(attempt, session, except);
+    let outcome: BatchOutcome;
+    try {
+      outcome = await this.#execute(attempt, session, plan.batch, plan.through, values);
+      await attempt.before;
+    } catch (error) {
+      await ahead.giveUp();
+      throw error;
+    }
     await failpoint('gate-after-exec');
+    if (outcome.kind === 'committed' && outcome.errors.length === 0) {
+      const closing = this.#closed(attempt, plan.batch, outcome, except);
+      closing.catch(() => {});
+      const next = await ahead.opened();
+      if (next === undefined) return await closing;
+      next.before = closing.finally(() => this.#opener.giveUpClaim(attempt));
+      next.before.catch(() => {});
+      return { next };
+    }
+    await ahead.giveUp();
     if (outcome.kind === 'fenced') {
       // By a rival, if the gate is closed now; the low-water mark, which an erasing gate watches too, moves all the time.
       attempt.fenced = true;
       return { retryAfter: 'now' };
     }
     if (outcome.kind === 'aborted') return await this.#aborted(attempt, session, outcome, plan.batch);
-    return await this.#closed(attempt, session, plan.batch, outcome, except);
-  }
-
-  /** True when an operator holds a lane: it does not pass its marker, and nothing is paused. */
-  async #pause(attempt: Attempt): Promise<boolean> {
-    if (attempt.paused) return false;
-    attempt.paused = true;
-    const { queues, now } = this.#context;
-    const { held } = await queues.gatePause('pause', attempt.owner, attempt.item.lanes, now());
-    attempt.paused = !held;
-    return held;
+    return await this.#closed(attempt, plan.batch, outcome, except);
   }
 
   /** Where a flush cannot stand beside the writes of the checkpoints. */
@@ -268,7 +258,7 @@ export class GateRunner {
     if (gate.sent) attempt.flushed = batch;
     if (end.kind === 'look again') return { retryAfter: 'now' };
     if (end.kind === 'flushed') {
-      return await this.#closed(attempt, session, batch, ALL_WELL, except);
+      return await this.#closed(attempt, batch, ALL_WELL, except);
     }
     if (end.outcome.kind === 'aborted') return await this.#refused(judge(end.outcome).error);
     await waits.begin(
@@ -278,6 +268,39 @@ export class GateRunner {
       now(),
     );
     return { retryAfter: 'backoff' };
+  }
+
+  /** While the EXEC of `attempt` is under way on `session`: opens the gate behind it and sets its fence. */
+  #openAhead(attempt: Attempt, session: FencedSession, lane: number | undefined) {
+    const { control, log } = this.#context;
+    let isWanted = lane !== undefined && !session.traits.flushAlone;
+    let ready: Attempt | undefined;
+    const leave = async (next: Attempt) => {
+      await this.#opener.resume(next);
+      this.#opener.giveUpClaim(next);
+    };
+    const open = async () => {
+      if (lane === undefined || !isWanted) return;
+      const next = await this.#opener.openNext(attempt, lane);
+      if (next === undefined) return;
+      if (!isWanted) return await leave(next);
+      next.fence = session.fence(gateFence(control, next.item));
+      next.fence.catch(() => {});
+      ready = next;
+    };
+    const opening = open().catch((error) => log.debug({ err: error }, 'the gate behind could not be opened'));
+    return {
+      opened: () => opening.then(() => ready),
+      giveUp: async () => {
+        isWanted = false;
+        const next = ready;
+        ready = undefined;
+        if (next === undefined) return;
+        await next.fence?.catch(() => {});
+        await session.abandon();
+        await leave(next);
+      },
+    };
   }
 
   #execute(
@@ -294,12 +317,11 @@ export class GateRunner {
 
   async #closed(
     attempt: Attempt,
-    session: FencedSession,
     batch: Batch,
     outcome: Extract<BatchOutcome, { kind: 'committed' }>,
     except: number | undefined,
   ): Promise<'executed' | 'failed'> {
-    const { journal, queues, records, now, options } = this.#context;
+    const { journal, queues, records, options } = this.#context;
     const { item, journalId, generation } = attempt;
     await failpoint('gate-after-exec-before-resume');
     if (batch.dropped > 0) await records.count('duplicatesDropped', batch.dropped);
@@ -314,13 +336,11 @@ export class GateRunner {
         wakeBelowBytes: options.budgetBytes / 2,
         stopped,
       }),
-      queues.gatePause('resume', attempt.owner, item.lanes, now()),
+      this.#opener.resume(attempt),
     ]);
-    attempt.paused = false;
     await failpoint('gate-after-resume');
     const others = (asleep ?? []).filter((lane) => lane !== except);
     await Promise.all(others.map((lane) => queues.addApply(lane, item.seq + 1, item.seq + 1)));
-    if (queues.flowIsDue()) await announceAll(this.#context, session, { except });
     return stopped ? 'failed' : 'executed';
   }
 

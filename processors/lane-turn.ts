@@ -153,12 +153,11 @@ export class LaneTurn {
       } else if (plan.kind === 'gap' || plan.kind === 'foreign') {
         return 'waiting';
       } else if (plan.kind === 'marker') {
-        const ended = await this.#atMarker(session, { seq: plan.marker.seq, lanes: plan.marker.count });
-        if (ended !== 'passed') return ended;
+        const passed = await this.#atMarker(session, { seq: plan.marker.seq, lanes: plan.marker.count });
+        if (typeof passed === 'string') return passed;
         // Taken for true without a look at the target: the next fence compares it.
-        this.checkpoint = { generation: this.checkpoint.generation, seq: plan.marker.seq };
-        this.#accounted = plan.marker.seq;
-        this.#reader.drop(1);
+        this.checkpoint = { generation: this.checkpoint.generation, seq: passed };
+        this.#accounted = passed;
       } else {
         const outcome = await this.#commit(session, plan);
         if (outcome !== 'committed') return outcome;
@@ -289,11 +288,14 @@ export class LaneTurn {
     return stopLane(this.#context, this.#options, stop);
   }
 
-  /** The gate is tried from here; unless it is or becomes closed, the lane parks and the job ends. */
+  /**
+   * The gate is tried from here; unless it is or becomes closed, the lane parks and the job ends. Returns the seq of the last
+   * gate that the lane has passed.
+   */
   async #atMarker(
     session: FencedSession,
     gate: { readonly seq: number; readonly lanes: number },
-  ): Promise<'passed' | 'at a gate' | 'again'> {
+  ): Promise<number | 'at a gate' | 'again'> {
     const { journal } = this.#context;
     const { journalId, lane } = this.#options;
     // Behind `progress` on the same connection; nothing here has to wait for the answers before it.
@@ -301,9 +303,9 @@ export class LaneTurn {
     const arriving = this.#gates.arrive(gate, this.#options, this.#untold);
     this.#untold = undefined;
     await Promise.allSettled([arriving, this.#unfence(session)]);
-    const end = await arriving;
+    const { end, through } = await arriving;
     await this.#progress;
-    if (end === 'executed') return 'passed';
+    if (end === 'executed') return through;
     if (end === 'already executed' || end === 'failed') return 'again';
     if (end === 'void' && (await journal.reportHole(journalId, gate.seq)))
       this.#context.log.warn({ lane, gate: gate.seq }, 'the gate of a marker is missing in the journal');
@@ -314,7 +316,7 @@ export class LaneTurn {
       if (this.#options.signal.aborted) throw new AbortedError();
       if (closedBy) this.#signalled = gate.seq;
       // What closed it wrote down that its replies are read (gate-closed.lua).
-      if (closedBy?.gate === gate.seq && closedBy.journalId === journalId) return 'passed';
+      if (closedBy?.gate === gate.seq && closedBy.journalId === journalId) return gate.seq;
       if (closedBy) return 'again';
     }
     await journal.sleep(journalId, lane, this.checkpoint.seq, 'gate');

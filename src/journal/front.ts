@@ -17,3 +17,11 @@ export function frontGates(gates: readonly GateItem[], checkpoints: readonly num
   }
   return front;
 }
+
+/** Nothing stands between the two in any lane of `next`, and all of them pass `gate`: with it they have reached `next`. */
+export function followsDirectly(next: GateItem, gate: GateItem): boolean {
+  return (
+    next.generation === gate.generation &&
+    next.lanes.every((lane, at) => next.previous[at] === gate.seq && gate.lanes.includes(lane))
+  );
+}

@@ -1,0 +1,123 @@
+// What a try at a gate needs from the journal before the target is asked: its bytes, stops, skips, pauses. Where gates follow
+// each other directly, the next one is opened while the EXEC of this one runs: its lanes have arrived with it.
+
+import { GATE_QUEUE } from '../queues/names.ts';
+import { followsDirectly } from '../src/journal/front.ts';
+import type { GateItem } from '../src/journal/item.ts';
+import type { PipelineContext } from './context.ts';
+import type { Attempt, GateEnd } from './gate-attempt.ts';
+
+/**
+ * Advisory: how long others leave a gate alone. While its EXEC runs the target answers nobody, so that a helper who comes
+ * later finds it closed.
+ */
+export const CLAIM_MS = 2_000;
+/** Behind a larger one nothing is opened: the bytes of both would be held at once. */
+const AHEAD_OF_BYTES_MAX = 4 * 1024 * 1024;
+/** Then the lane's job goes on, and others may take over. */
+const AHEAD_MS = 1_000;
+
+export interface InForce {
+  readonly id: string;
+  readonly generation: string;
+}
+
+export class GateOpener {
+  readonly #context: PipelineContext;
+  /** The gate that lanes here wait for, read while the last of them is on its way. */
+  #ahead:
+    | { readonly id: string; readonly seq: number; readonly item: Promise<GateItem | undefined> }
+    | undefined;
+
+  constructor(context: PipelineContext) {
+    this.#context = context;
+  }
+
+  readAhead(id: string, seq: number): void {
+    if (this.#ahead?.seq === seq) return;
+    const item = this.#context.journal.readGate(seq);
+    item.catch(() => {});
+    this.#ahead = { id, seq, item };
+  }
+
+  /** The claim is the caller's to take and to give up. */
+  async open(
+    seq: number,
+    { id, generation }: InForce,
+    signal: AbortSignal,
+    aheadUntilMs: number = this.#context.now() + AHEAD_MS,
+  ): Promise<Attempt | GateEnd> {
+    const { journal, records, redis } = this.#context;
+    const [item, stops, skips, held] = await Promise.all([
+      this.#read(id, seq),
+      records.stops(),
+      records.skips(generation, 'gate'),
+      redis.hexists(journal.keys.pauses, `${GATE_QUEUE}|operator`),
+    ]);
+    if (stops.get(`gate:${seq}`)?.generation === generation) return 'stopped';
+    // A paused queue holds back the gate's own job only; the lanes that help must hold as well.
+    if (held === 1) return 'waiting';
+    if (!item || item.generation !== generation) return 'void';
+    // A lane that is stopped does not pass its marker either.
+    if (item.lanes.some((lane) => stops.get(`lane:${lane}`)?.generation === generation)) return 'waiting';
+    return {
+      item,
+      journalId: id,
+      generation,
+      signal,
+      skips: new Set(skips.keys()),
+      owner: `gate:${id}:${seq}`,
+      claim: journal.keys.gateClaim(id, seq),
+      aheadUntilMs,
+      paused: false,
+      fenced: false,
+      flushed: undefined,
+      fence: undefined,
+      before: undefined,
+    };
+  }
+
+  /** Claimed and paused: the gate directly behind `attempt`'s that `lane` comes to next; undefined if it is not for us. */
+  async openNext(attempt: Attempt, lane: number): Promise<Attempt | undefined> {
+    const { journal, redis, workerId, now } = this.#context;
+    const { item, journalId: id, generation, signal, aheadUntilMs } = attempt;
+    if (item.commands.length > AHEAD_OF_BYTES_MAX || now() > aheadUntilMs) return undefined;
+    const [next] = await journal.gatesBehind(item.seq, 1);
+    if (!next?.lanes.includes(lane) || !followsDirectly(next, item) || signal.aborted) return undefined;
+    const claim = journal.keys.gateClaim(id, next.seq);
+    if ((await redis.set(claim, workerId, 'PX', CLAIM_MS, 'NX')) !== 'OK') return undefined;
+    const opened = await this.open(next.seq, { id, generation }, signal, aheadUntilMs);
+    if (typeof opened !== 'string' && !(await this.pause(opened))) return opened;
+    await redis.del(claim);
+    return undefined;
+  }
+
+  /** True when an operator holds a lane: it does not pass its marker, and nothing is paused. */
+  async pause(attempt: Attempt): Promise<boolean> {
+    if (attempt.paused) return false;
+    attempt.paused = true;
+    const { queues, now } = this.#context;
+    const { held } = await queues.gatePause('pause', attempt.owner, attempt.item.lanes, now());
+    attempt.paused = !held;
+    return held;
+  }
+
+  /** Whatever happened, the lanes must be able to move: others may help from here on. */
+  async resume(attempt: Attempt): Promise<void> {
+    if (!attempt.paused) return;
+    const { queues, now } = this.#context;
+    await queues.gatePause('resume', attempt.owner, attempt.item.lanes, now());
+    attempt.paused = false;
+  }
+
+  /** Nobody waits for it: it leaves behind what the gate wrote, and without it the claim ends by itself. */
+  giveUpClaim({ claim }: Attempt): void {
+    this.#context.redis.del(claim).catch(() => {});
+  }
+
+  #read(id: string, seq: number): Promise<GateItem | undefined> {
+    const ahead = this.#ahead;
+    this.#ahead = undefined;
+    return ahead?.id === id && ahead.seq === seq ? ahead.item : this.#context.journal.readGate(seq);
+  }
+}
