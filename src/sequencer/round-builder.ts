@@ -173,7 +173,10 @@ export class RoundBuilder {
       swapped: [...segment.swapped],
       title,
     });
-    for (const lane of lanes) this.#emitMarker(lane, { seq, first, timeMs, lanes: lanes.length });
+    for (const lane of lanes) {
+      const own = lead.filter((command) => command.lane === lane).length;
+      this.#emitMarker(lane, { seq, first, timeMs, lanes: lanes.length, lead: own });
+    }
     this.#items.push({ where: 'g', seq, header, index: batch.index.take(), commands: batch.takeCommands() });
     this.#gates.push(seq);
     for (const bytes of taken) this.#pool.giveBack(bytes);
@@ -213,7 +216,10 @@ export class RoundBuilder {
     }
   }
 
-  #emitMarker(lane: number, gate: { seq: number; first: number; timeMs: number; lanes: number }): void {
+  #emitMarker(
+    lane: number,
+    gate: { seq: number; first: number; timeMs: number; lanes: number; lead: number },
+  ): void {
     const { seq, first, timeMs } = gate;
     const previous = this.#tails[lane] as number;
     const header = laneHeader({
@@ -223,7 +229,7 @@ export class RoundBuilder {
       previous,
       first,
       count: gate.lanes,
-      db: 0,
+      db: gate.lead,
       dbLast: 0,
       dbMax: 0,
       timeMs,
