@@ -29,7 +29,6 @@ export interface IngestLimits {
   readonly roundBytesMax: number;
   readonly segmentBytesMax: number;
   readonly segmentGapMax: number;
-  readonly segmentLeadMax: number;
   readonly transactionBytesMax: number;
   /** What one item of the journal takes of a single command. */
   readonly commandBytesMax: number;

@@ -39,11 +39,6 @@ export class LaneReader {
     this.#items.splice(0, count);
   }
 
-  /** In front of the items in hand. */
-  putBack(item: LaneItem): void {
-    this.#items.unshift(item);
-  }
-
   clear(): void {
     this.#items = [];
     this.#prefetch = undefined;

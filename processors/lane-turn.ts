@@ -15,7 +15,6 @@ import type { Step } from '../src/journal/journal.ts';
 import { Backoff, sleep } from '../src/runtime/backoff.ts';
 import { AbortedError } from '../src/runtime/errors.ts';
 import { failpoint } from '../src/runtime/failpoints.ts';
-import { leadOfLane } from '../src/sequencer/lead.ts';
 import { type Checkpoint, formatCheckpoint, parseCheckpoint, parseIdentity } from '../src/target/control.ts';
 import { type ChunkPlan, planChunk } from '../src/target/plan.ts';
 import { LOSSES_TOLD, refusalHint, refusalOf, troubleCode } from '../src/target/refusal.ts';
@@ -156,7 +155,6 @@ export class LaneTurn {
         return 'waiting';
       } else if (plan.kind === 'marker') {
         const passed = await this.#atMarker(session, plan.marker);
-        if (passed === 'lead') continue;
         if (typeof passed === 'string') return passed;
         // Taken for true without a look at the target: the next fence compares it.
         this.checkpoint = { generation: this.checkpoint.generation, seq: passed };
@@ -293,12 +291,9 @@ export class LaneTurn {
 
   /**
    * The gate is tried from here; unless it is or becomes closed, the lane parks and the job ends. Returns the seq of the last
-   * gate that the lane has passed; 'lead' when it applies by itself what had joined the gate.
+   * gate that the lane has passed.
    */
-  async #atMarker(
-    session: FencedSession,
-    marker: LaneItem,
-  ): Promise<number | 'at a gate' | 'again' | 'lead'> {
+  async #atMarker(session: FencedSession, marker: LaneItem): Promise<number | 'at a gate' | 'again'> {
     const gate = { seq: marker.seq, lanes: marker.count };
     const { journal } = this.#context;
     const { journalId, lane } = this.#options;
@@ -323,21 +318,11 @@ export class LaneTurn {
       if (closedBy?.gate === gate.seq && closedBy.journalId === journalId) return gate.seq;
       if (closedBy) return 'again';
     }
-    if (await this.#takesBackLead(marker)) return 'lead';
     await journal.sleep(journalId, lane, this.checkpoint.seq, 'gate');
     // The gate may have closed between the look at it and the parking.
     if (!(await this.#hasPassed(session, gate.seq))) return 'at a gate';
     await journal.wake(lane);
     return 'again';
-  }
-
-  /** The gate waits for somebody: what is only this lane's does not. */
-  async #takesBackLead(marker: LaneItem): Promise<boolean> {
-    if (marker.db === 0) return false;
-    const gate = await this.#context.journal.readGate(marker.seq);
-    const lead = gate && leadOfLane(gate, this.#options.lane, marker, this.checkpoint.seq);
-    if (lead) this.#reader.putBack(lead);
-    return lead !== undefined;
   }
 
   async #hasPassed(session: FencedSession, gate: number): Promise<boolean> {

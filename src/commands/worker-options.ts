@@ -7,8 +7,6 @@ import type { Source } from '../sources/source.ts';
 
 /** Commands between two crossing ones of a gate's segment: beyond it, lanes are faster than one serial batch. */
 const SEGMENT_GAP_MAX = 1_024;
-/** Commands in front of a gate that it applies along: fewer than it costs the lanes a transaction each. */
-const SEGMENT_LEAD_MAX = 128;
 const SLICE_MS = 1_000;
 const LANE_LINGER_MS = 200;
 /** What Redis takes as one value (proto-max-bulk-len): an item of the journal is one. */
@@ -32,14 +30,8 @@ function limitsOf(config: Config): IngestLimits {
   const besides = Math.max(roundBytesMax, segmentBytesMax) + ITEM_SLACK_BYTES;
   const commandBytesMax = Math.max(ITEM_SLACK_BYTES, ITEM_BYTES_MAX - besides);
   const transactionBytesMax = Math.min(transactionBytes, commandBytesMax);
-  return {
-    roundBytesMax,
-    segmentBytesMax,
-    segmentGapMax: SEGMENT_GAP_MAX,
-    segmentLeadMax: SEGMENT_LEAD_MAX,
-    transactionBytesMax,
-    commandBytesMax,
-  };
+  const segmentGapMax = SEGMENT_GAP_MAX;
+  return { roundBytesMax, segmentBytesMax, segmentGapMax, transactionBytesMax, commandBytesMax };
 }
 
 /** How `run` and `worker` start a process from the configuration. */

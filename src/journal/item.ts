@@ -27,9 +27,8 @@ export interface LaneItem {
   readonly first: number;
   /** RESP commands in `commands`, inserted SELECTs included; of a marker the number of lanes of its gate. */
   readonly count: number;
-  /** Database in which the bytes start; of a marker how many of the lane's commands joined the gate (0 by older versions). */
+  /** Database in which the bytes start, in which they end, and the highest between. */
   readonly db: number;
-  /** Database in which they end, and the highest between. */
   readonly dbLast: number;
   readonly dbMax: number;
   /** When the source ran the first of them, ms since 1970. */
@@ -68,12 +67,6 @@ export interface GateItem {
 }
 
 const EMPTY = Buffer.alloc(0);
-const OVERHEAD_BYTES = 128;
-
-/** What an item weighs in its log (commit.lua). */
-export function itemBytes(item: { readonly commands: Buffer; readonly index: Buffer }): number {
-  return item.commands.length + item.index.length + OVERHEAD_BYTES;
-}
 
 /** Grows; holds the index of one item while the sequencer builds it. */
 export class IndexWriter {

@@ -47,7 +47,7 @@ export class BatchBuilder {
   }
 
   get byteLength(): number {
-    return this.#length + this.#runEnd - this.#runStart;
+    return this.#length;
   }
 
   /** [start, end) of the origin's buffer, which must not change before `takeCommands`. `lanes`: gate log only. */

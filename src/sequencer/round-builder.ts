@@ -12,7 +12,6 @@ import { BatchBuilder } from './batch-builder.ts';
 import { BufferPool } from './buffer-pool.ts';
 import type { CommandList, Origin } from './command-list.ts';
 import { LaneUnion } from './lane-set.ts';
-import { takeLead } from './lead.ts';
 import { Segment } from './segment.ts';
 import { Unit } from './unit.ts';
 
@@ -21,8 +20,6 @@ export interface RoundLimits {
   readonly segmentBytesMax: number;
   /** Commands between two crossing ones of a segment. */
   readonly segmentGapMax: number;
-  /** Commands directly in front of a gate, in its lanes, that join it; more than that are applied by the lanes. */
-  readonly segmentLeadMax: number;
   /** A FLUSHDB or FLUSHALL is a gate of its own: the target cannot run it beside other commands. */
   readonly flushAlone?: boolean | undefined;
 }
@@ -61,7 +58,7 @@ export class RoundBuilder {
   /** The hot path: one command of one lane, [start, end) of its origin's buffer. Makes nothing per command. */
   addSingle(lane: number, origin: Origin, start: number, end: number, seq: number): void {
     this.#bytes += end - start;
-    if (this.#segment.isOpen) {
+    if (this.#segment.holds) {
       this.#segment.hold(origin, start, end, seq, lane);
       this.#closeSegmentIfFull();
     } else {
@@ -74,7 +71,7 @@ export class RoundBuilder {
     this.#bytes += unit.bytes;
     if (typeof unit.lanes !== 'number') {
       this.#addCrossing(unit);
-    } else if (this.#segment.isOpen) {
+    } else if (this.#segment.holds) {
       this.#segment.holdUnit(unit);
       this.#closeSegmentIfFull();
     } else {
@@ -94,7 +91,10 @@ export class RoundBuilder {
 
   /** Closes the round. `gates` are the seqs of the gates in it. */
   take(end: Omit<Round, 'items'>): { round: Round; gates: readonly number[] } {
+    const { isDense } = this.#segment;
+    if (isDense && this.#heldIsOfTheGate()) this.#segment.joinHeld();
     this.#closeSegment();
+    this.#segment.isExpected = isDense;
     for (let lane = 0; lane < this.#lanes; lane++) this.#closeBatch(lane);
     const taken = { round: { ...end, items: this.#items }, gates: this.#gates };
     this.#items = [];
@@ -138,24 +138,25 @@ export class RoundBuilder {
 
   #closeSegment(): void {
     const segment = this.#segment;
-    if (!segment.isOpen) return;
-    this.#emitGate(segment);
+    if (segment.isOpen) this.#emitGate(segment);
     this.#addToLanes(segment.commands, segment.joined);
     segment.clear();
+  }
+
+  #heldIsOfTheGate(): boolean {
+    const { commands, joined } = this.#segment;
+    const lanes = this.#lanesOf(this.#segment);
+    for (let at = joined; at < commands.count; at++)
+      if (!lanes.includes(commands.lanes(at) as number)) return false;
+    return true;
   }
 
   #emitGate(segment: Segment): void {
     const batch = this.#gateBatch;
     const lanes = this.#lanesOf(segment);
-    const { lead, taken } = this.#leadJoins(segment, lanes)
-      ? takeLead(this.#batches, lanes)
-      : { lead: [], taken: [] };
     for (const lane of lanes) this.#closeBatch(lane);
-    for (const { origin, start, end, seq, tied, lane } of lead)
-      batch.add(origin, start, end, seq, tied, lane);
     this.#gather(segment);
-    const { seq, erases, title } = segment;
-    const first = lead[0]?.seq ?? segment.first;
+    const { seq, first, erases, title } = segment;
     const { count, db, dbLast, dbMax, timeMs, deadlineMs } = batch;
     const header = gateHeader({
       generation: this.#generation,
@@ -173,28 +174,9 @@ export class RoundBuilder {
       swapped: [...segment.swapped],
       title,
     });
-    for (const lane of lanes) {
-      const own = lead.filter((command) => command.lane === lane).length;
-      this.#emitMarker(lane, { seq, first, timeMs, lanes: lanes.length, lead: own });
-    }
+    for (const lane of lanes) this.#emitMarker(lane, { seq, first, timeMs, lanes: lanes.length });
     this.#items.push({ where: 'g', seq, header, index: batch.index.take(), commands: batch.takeCommands() });
     this.#gates.push(seq);
-    for (const bytes of taken) this.#pool.giveBack(bytes);
-  }
-
-  /** Whether all that stands open in the gate's lanes is little enough. A flush that has to be alone is. */
-  #leadJoins(segment: Segment, lanes: readonly number[]): boolean {
-    const { segmentLeadMax, segmentBytesMax, flushAlone } = this.#limits;
-    if (flushAlone && segment.erases) return false;
-    let commands = 0;
-    let { bytes } = segment;
-    for (const lane of lanes) {
-      const batch = this.#batches[lane] as BatchBuilder;
-      commands += batch.count;
-      if (commands > segmentLeadMax) return false;
-      bytes += batch.byteLength;
-    }
-    return bytes <= segmentBytesMax;
   }
 
   #lanesOf({ commands, joined }: Segment): number[] {
@@ -216,10 +198,7 @@ export class RoundBuilder {
     }
   }
 
-  #emitMarker(
-    lane: number,
-    gate: { seq: number; first: number; timeMs: number; lanes: number; lead: number },
-  ): void {
+  #emitMarker(lane: number, gate: { seq: number; first: number; timeMs: number; lanes: number }): void {
     const { seq, first, timeMs } = gate;
     const previous = this.#tails[lane] as number;
     const header = laneHeader({
@@ -229,7 +208,7 @@ export class RoundBuilder {
       previous,
       first,
       count: gate.lanes,
-      db: gate.lead,
+      db: 0,
       dbLast: 0,
       dbMax: 0,
       timeMs,

@@ -2,6 +2,10 @@
 //
 // What stands behind the last crossing unit is held: it joins when another one follows, and belongs to the lanes
 // when none does. Both are one list; `joined` says where the held part begins.
+//
+// Where crossing units are dense, a round's end does not end the run: what is held joins at once, and what the next round
+// begins with is held as well, until the next crossing unit or the gap is reached. So nothing is left for the lanes between
+// the gates of two rounds.
 
 import { CommandList, type Origin } from './command-list.ts';
 import type { Lanes } from './lane-set.ts';
@@ -17,6 +21,8 @@ export class Segment {
   seq = 0;
   erases = false;
   readonly swapped = new Set<number>();
+  /** Nothing has crossed yet, but something has a moment ago: what comes may stand between the two. */
+  isExpected = false;
   #title = '';
   #bytes = 0;
   #heldUnits = 0;
@@ -24,6 +30,16 @@ export class Segment {
 
   get isOpen(): boolean {
     return this.crossing > 0;
+  }
+
+  /** Several have crossed, each within reach of the one before. */
+  get isDense(): boolean {
+    return this.crossing > 1;
+  }
+
+  /** What comes is held. */
+  get holds(): boolean {
+    return this.crossing > 0 || this.isExpected;
   }
 
   get bytes(): number {
@@ -41,18 +57,20 @@ export class Segment {
   /** A crossing unit, and with it everything that is held. */
   join(unit: Unit): void {
     if (this.crossing === 0) {
-      this.first = unit.first;
+      this.first = this.commands.count > 0 ? this.commands.seq(0) : unit.first;
       this.#title = unit.title;
     }
     this.#append(unit, unit.lanes);
     this.crossing++;
-    this.joined = this.commands.count;
-    this.seq = unit.seq;
-    this.#bytes += this.#heldBytes + unit.bytes;
-    this.#heldUnits = 0;
-    this.#heldBytes = 0;
+    this.#bytes += unit.bytes;
+    this.#joinHeld(unit.seq);
     this.erases ||= unit.erases;
     for (const db of unit.swapped) this.swapped.add(db);
+  }
+
+  /** What is held joins without a crossing unit behind it: all of it needs lanes that the gate has anyway. */
+  joinHeld(): void {
+    if (this.joined < this.commands.count) this.#joinHeld(this.commands.seq(this.commands.count - 1));
   }
 
   hold(origin: Origin, start: number, end: number, seq: number, lane: number): void {
@@ -72,9 +90,18 @@ export class Segment {
     this.commands.clear();
     this.joined = 0;
     this.crossing = 0;
+    this.isExpected = false;
     this.erases = false;
     this.swapped.clear();
     this.#bytes = 0;
+    this.#heldUnits = 0;
+    this.#heldBytes = 0;
+  }
+
+  #joinHeld(seq: number): void {
+    this.joined = this.commands.count;
+    this.seq = seq;
+    this.#bytes += this.#heldBytes;
     this.#heldUnits = 0;
     this.#heldBytes = 0;
   }

@@ -5,14 +5,7 @@
 // A gate's command is judged by its own lanes: all at or above its seq: drop; all below: run; mixed: cannot be.
 
 import { RespScanner } from '../binlog/resp.ts';
-import {
-  type GateItem,
-  type IndexedCommand,
-  insertedIn,
-  itemBytes,
-  type LaneItem,
-  readIndex,
-} from '../journal/item.ts';
+import { type GateItem, type IndexedCommand, insertedIn, type LaneItem, readIndex } from '../journal/item.ts';
 import { selectCommand } from '../sequencer/batch-builder.ts';
 
 /** Bytes to send between MULTI and the checkpoint. */
@@ -52,6 +45,12 @@ export type ChunkPlan =
   | { readonly kind: 'foreign'; readonly item: LaneItem }
   | { readonly kind: 'applied'; readonly last: number }
   | { readonly kind: 'none' };
+
+const ITEM_OVERHEAD_BYTES = 128;
+
+export function itemBytes(item: { commands: Buffer; index: Buffer }): number {
+  return item.commands.length + item.index.length + ITEM_OVERHEAD_BYTES;
+}
 
 /** Plans the next chunk of a lane from items that follow each other in its log. `db`: where the session is. */
 export function planChunk(
@@ -136,8 +135,7 @@ export function planGate(
   writer.part(item.commands, commands, item.db, stop, (command) => {
     const seqs = (command.lanes ?? item.lanes).map((lane) => seqOf.get(lane) ?? -1);
     const applied = seqs.filter((seq) => seq >= command.seq).length;
-    // What a lane has taken back (leadOfLane) is no duplicate.
-    if (applied === seqs.length) return seqs.length === 1 ? 'passed' : 'applied';
+    if (applied === seqs.length) return 'applied';
     if (applied > 0) mixed = command.seq;
     return limits.skips.has(command.seq) ? 'skipped' : 'run';
   });
@@ -208,7 +206,7 @@ class BatchWriter {
     commands: readonly IndexedCommand[],
     db: number,
     stop: number,
-    judge: (command: IndexedCommand) => 'run' | 'applied' | 'passed' | 'skipped',
+    judge: (command: IndexedCommand) => 'run' | 'applied' | 'skipped',
   ): void {
     const scanner = new RespScanner();
     scanner.reset(bytes);

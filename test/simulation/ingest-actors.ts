@@ -64,7 +64,6 @@ export function* ingest(world: World, who: string): Actor {
       roundBytesMax: small ? 20 + intBelow(rng, 300) : 100_000,
       segmentBytesMax: rng() < 0.5 ? intBelow(rng, 400) : 100_000,
       segmentGapMax: intBelow(rng, 8),
-      segmentLeadMax: intBelow(rng, 8),
       transactionBytesMax: 100_000,
     },
     positionInside: (entry, taken) => {

@@ -1,12 +1,7 @@
-import {
-  type GateItem,
-  itemBytes,
-  type LaneItem,
-  parseGateItem,
-  parseLaneItem,
-} from '../../src/journal/item.ts';
+import { type GateItem, type LaneItem, parseGateItem, parseLaneItem } from '../../src/journal/item.ts';
 import type { ResumePoint, Round } from '../../src/journal/journal.ts';
 import type { LaneView } from '../../src/journal/mark.ts';
+import { itemBytes } from '../../src/target/plan.ts';
 
 interface State {
   readonly id: string;

@@ -47,26 +47,20 @@ test('a union of lanes is empty again when it was taken', () => {
 });
 
 test('a segment of many commands has each of them once, in order, whatever it is copied from', () => {
-  const limits = {
-    roundBytesMax: 1e7,
-    segmentBytesMax: 1e7,
-    segmentGapMax: 1e4,
-    segmentLeadMax: 0,
-    transactionBytesMax: 1e6,
-  };
+  const limits = { roundBytesMax: 1e7, segmentBytesMax: 1e7, segmentGapMax: 1e4, transactionBytesMax: 1e6 };
   const between = Array.from({ length: 1_000 }, (_, n) =>
     n % 7 === 0 ? `EXPIRE d ${n}` : n % 11 === 0 ? `SELECT ${n % 3}` : `SET a ${n}`,
   );
   const half = between.length / 2;
   const made = run(sequencer({ limits }), [
     entry(1, ['RENAME b c', ...between.slice(0, half)]),
-    entry(2, [...between.slice(half), 'RENAME c b', 'SET b 1', 'SET a 2']),
+    entry(2, [...between.slice(half), 'RENAME c b', 'SET b 1', 'SET c 2']),
   ]);
   const found = read(made.rounds);
   expect(found.gates).toHaveLength(1);
   const values = found.gates.flatMap(commandsOf).map((text) => Number(text.split(' ')[0]));
   const selects = between.flatMap((line, n) => (line.startsWith('SELECT') ? [n + 2] : []));
-  const seqs = Array.from({ length: between.length + 2 }, (_, n) => n + 1);
+  const seqs = Array.from({ length: between.length + 4 }, (_, n) => n + 1);
   expect(values).toEqual(seqs.filter((seq) => !selects.includes(seq)));
-  expect([...found.lanes.values()].flat().filter(({ kind }) => kind === 'batch')).toHaveLength(2);
+  expect([...found.lanes.values()].flat().filter(({ kind }) => kind === 'batch')).toEqual([]);
 });

@@ -17,13 +17,7 @@ function lane(...entries: readonly (readonly string[])[]): LaneItem[] {
 }
 
 function gateOf(lines: readonly string[], segmentGapMax = 4): GateItem {
-  const bounds = {
-    roundBytesMax: 1e6,
-    segmentBytesMax: 1e6,
-    segmentGapMax,
-    segmentLeadMax: 0,
-    transactionBytesMax: 1e6,
-  };
+  const bounds = { roundBytesMax: 1e6, segmentBytesMax: 1e6, segmentGapMax, transactionBytesMax: 1e6 };
   return read(run(sequencer({ limits: bounds }), [entry(1, lines)]).rounds).gates[0] as GateItem;
 }
 
@@ -82,13 +76,7 @@ describe('a lane chunk', () => {
     const long = read(
       run(
         sequencer({
-          limits: {
-            roundBytesMax: 1e6,
-            segmentBytesMax: 1,
-            segmentGapMax: 0,
-            segmentLeadMax: 0,
-            transactionBytesMax: 1e6,
-          },
+          limits: { roundBytesMax: 1e6, segmentBytesMax: 1, segmentGapMax: 0, transactionBytesMax: 1e6 },
         }),
         [entry(1, ['SET b 1', 'FLUSHDB', 'SET b 3'])],
       ).rounds,

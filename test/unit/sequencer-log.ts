@@ -49,7 +49,6 @@ export function sequencer(
     roundBytesMax: 1e6,
     segmentBytesMax: 1e6,
     segmentGapMax: 4,
-    segmentLeadMax: 0,
     transactionBytesMax: 1e6,
   };
   return new Sequencer({

@@ -7,7 +7,6 @@ const limits = {
   roundBytesMax: 1e6,
   segmentBytesMax: 1e6,
   segmentGapMax: 4,
-  segmentLeadMax: 0,
   transactionBytesMax: 1e6,
   flushAlone: true,
 };

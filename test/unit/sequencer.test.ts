@@ -1,7 +1,6 @@
 import fc from 'fast-check';
 import { describe, expect, test } from 'vitest';
 import { encodeCommand, RespScanner } from '../../src/binlog/resp.ts';
-import { readIndex } from '../../src/journal/item.ts';
 import type { Round } from '../../src/journal/journal.ts';
 import type { Entry } from '../../src/sources/source.ts';
 import { commandsOf, entry, LANES, type Read, read, run, sequencer } from './sequencer-log.ts';
@@ -139,13 +138,7 @@ describe('transactions', () => {
   });
 
   test('no round ends inside one, however small rounds are', () => {
-    const limits = {
-      roundBytesMax: 1,
-      segmentBytesMax: 1,
-      segmentGapMax: 0,
-      segmentLeadMax: 0,
-      transactionBytesMax: 1e6,
-    };
+    const limits = { roundBytesMax: 1, segmentBytesMax: 1, segmentGapMax: 0, transactionBytesMax: 1e6 };
     const lines = [
       'SET b 1',
       'MULTI',
@@ -163,13 +156,7 @@ describe('transactions', () => {
   });
 
   test('one above the limit is refused as a whole', () => {
-    const limits = {
-      roundBytesMax: 1e6,
-      segmentBytesMax: 1e6,
-      segmentGapMax: 1,
-      segmentLeadMax: 0,
-      transactionBytesMax: 60,
-    };
+    const limits = { roundBytesMax: 1e6, segmentBytesMax: 1e6, segmentGapMax: 1, transactionBytesMax: 60 };
     const lines = ['SET b 0', 'MULTI', 'SET b 1', 'SET b 2', 'SET b 3', 'EXEC'];
     const { steps } = run(sequencer({ limits }), [entry(1, lines)]);
     expect(steps).toMatchObject([
@@ -180,17 +167,11 @@ describe('transactions', () => {
 });
 
 describe('segments', () => {
-  const limits = {
-    roundBytesMax: 1e6,
-    segmentBytesMax: 1e6,
-    segmentGapMax: 2,
-    segmentLeadMax: 0,
-    transactionBytesMax: 1e6,
-  };
+  const limits = { roundBytesMax: 1e6, segmentBytesMax: 1e6, segmentGapMax: 2, transactionBytesMax: 1e6 };
 
   test('dense crossing commands and what stands between them share one gate', () => {
     const made = run(sequencer({ limits }), [
-      entry(1, ['SET b 0', 'RENAME b c', 'SET d 1', 'SET a 2', 'RENAME c b', 'SET b 3']),
+      entry(1, ['SET b 0', 'RENAME b c', 'SET d 1', 'SET a 2', 'RENAME c b']),
     ]);
     const found = read(made.rounds);
     expect(found.gates).toMatchObject([
@@ -199,61 +180,72 @@ describe('segments', () => {
     expect(found.gates.map(commandsOf)).toEqual([
       ['2 db0 RENAME b c [0,1]', '3 db0 SET d 1 [2]', '4 db0 SET a 2 [3]', '5 db0 RENAME c b [0,1]'],
     ]);
-    expect(lanesOf(found)[0]).toEqual([['1 db0 SET b 0'], [], ['6 db0 SET b 3']]);
+    expect(lanesOf(found)[0]).toEqual([['1 db0 SET b 0'], []]);
     linked(found);
   });
 
-  describe('what stands in front of a gate and is little joins it', () => {
-    const leads = { ...limits, segmentLeadMax: 4 };
+  test('where they are dense nothing is left for the lanes between the gates of two rounds', () => {
+    const made = run(
+      sequencer({ limits }),
+      [entry(1, ['RENAME b c', 'RENAME c b', 'SET b 3'])],
+      [entry(2, ['SELECT 1', 'MULTI', 'SET c 5', 'INCR c', 'EXEC', 'RENAME b c'])],
+    );
+    const found = read(made.rounds);
+    expect(found.gates).toMatchObject([
+      { seq: 3, first: 1, lanes: [0, 1], previous: [0, 0], title: 'RENAME +1' },
+      { seq: 9, first: 6, lanes: [0, 1], previous: [3, 3], title: 'RENAME' },
+    ]);
+    expect(found.gates.map(commandsOf)).toEqual([
+      ['1 db0 RENAME b c [0,1]', '2 db0 RENAME c b [0,1]', '3 db0 SET b 3 [0]'],
+      ['6 db1 SET c 5 [1]', '7 db1 INCR c [1]', '9 db1 RENAME b c [0,1]'],
+    ]);
+    expect(lanesOf(found)).toEqual({ 0: [[], []], 1: [[], []] });
+    linked(found);
+  });
 
-    test('in the order of the log, each in its lane; what other lanes hold stays with them', () => {
-      const made = run(sequencer({ limits: leads }), [
-        entry(1, ['SET c 0', 'SET b 1', 'SET d 2', 'SET c 3', 'RENAME b c', 'SET b 4']),
-      ]);
-      const found = read(made.rounds);
-      expect(found.gates).toMatchObject([
-        { seq: 5, first: 1, lanes: [0, 1], previous: [0, 0], title: 'RENAME' },
-      ]);
-      expect(found.gates.map(commandsOf)).toEqual([
-        ['1 db0 SET c 0 [1]', '2 db0 SET b 1 [0]', '4 db0 SET c 3 [1]', '5 db0 RENAME b c [0,1]'],
-      ]);
-      expect(lanesOf(found)).toEqual({ 0: [[], ['6 db0 SET b 4']], 1: [[]], 2: [['3 db0 SET d 2']] });
-      linked(found);
+  test('but for what other lanes hold, and what no crossing command follows within the gap or the round', () => {
+    const dense = ['RENAME b c', 'RENAME c b'];
+    const made = run(
+      sequencer({ limits }),
+      [entry(1, [...dense, 'SET d 3', 'SET b 4'])],
+      [entry(2, ['SET b 5', 'SET c 6', 'SET b 7', 'RENAME b c'])],
+      [entry(3, dense)],
+      [entry(4, ['SET b 11'])],
+      [entry(5, ['SET b 12', 'RENAME b c'])],
+    );
+    const found = read(made.rounds);
+    expect(found.gates.map(({ first, seq }) => [first, seq])).toEqual([
+      [1, 2],
+      [8, 8],
+      [9, 10],
+      [13, 13],
+    ]);
+    expect(lanesOf(found)).toEqual({
+      0: [
+        [],
+        ['4 db0 SET b 4'],
+        ['5 db0 SET b 5', '7 db0 SET b 7'],
+        [],
+        [],
+        ['11 db0 SET b 11'],
+        ['12 db0 SET b 12'],
+        [],
+      ],
+      1: [[], ['6 db0 SET c 6'], [], [], []],
+      2: [['3 db0 SET d 3']],
     });
+    linked(found);
+  });
 
-    test('each in its database, and a transaction in one piece', () => {
-      const made = run(sequencer({ limits: leads }), [
-        entry(1, ['SET b 0', 'SELECT 1', 'MULTI', 'SET b 1', 'SET b 2', 'EXEC', 'FLUSHDB']),
-      ]);
-      const found = read(made.rounds);
-      expect(found.gates).toMatchObject([{ seq: 7, first: 1, lanes: [0, 1, 2, 3], db: 0, dbLast: 1 }]);
-      const index = readIndex(found.gates[0]?.index ?? Buffer.alloc(0), 'gate');
-      expect(index.filter(({ inserted, continues }) => continues && !inserted).map(({ seq }) => seq)).toEqual(
-        // Behind the SELECT that was put in, and behind the one before it.
-        [4, 5],
-      );
-      expect(found.gates.map(commandsOf)).toEqual([
-        ['1 db0 SET b 0 [0]', '4 db1 SET b 1 [0]', '5 db1 SET b 2 [0]', '7 db1 FLUSHDB'],
-      ]);
-      linked(found);
-    });
-
-    test('more than that is applied by the lanes, all of it', () => {
-      const made = run(sequencer({ limits: leads }), [
-        entry(1, ['SET b 0', 'SET c 1', 'SET d 2', 'SET a 3', 'SET b 4', 'FLUSHDB']),
-      ]);
-      const found = read(made.rounds);
-      expect(found.gates.map(commandsOf)).toEqual([['6 db0 FLUSHDB']]);
-      expect(lanesOf(found)[0]).toEqual([['1 db0 SET b 0', '5 db0 SET b 4'], []]);
-      linked(found);
-    });
-
-    test('a flush that must be alone is', () => {
-      const made = run(sequencer({ limits: { ...leads, flushAlone: true } }), [
-        entry(1, ['SET b 0', 'FLUSHDB']),
-      ]);
-      expect(read(made.rounds).gates.map(commandsOf)).toEqual([['2 db0 FLUSHDB']]);
-    });
+  test('a single one takes nothing with it: the lanes before and behind it depend on themselves', () => {
+    const made = run(
+      sequencer({ limits }),
+      [entry(1, ['SET b 1', 'FLUSHDB', 'SET b 3'])],
+      [entry(2, ['SET b 4', 'FLUSHDB'])],
+    );
+    const found = read(made.rounds);
+    expect(found.gates.map(commandsOf)).toEqual([['2 db0 FLUSHDB'], ['5 db0 FLUSHDB']]);
+    expect(lanesOf(found)[0]).toEqual([['1 db0 SET b 1'], [], ['3 db0 SET b 3'], ['4 db0 SET b 4'], []]);
   });
 
   test('beyond the gap the held commands go back into their lanes, behind the markers', () => {
@@ -398,13 +390,7 @@ describe('poison', () => {
   });
 
   test('a transaction above the limit is left out as a whole, as one dead letter, and every command keeps its number', () => {
-    const limits = {
-      roundBytesMax: 1e6,
-      segmentBytesMax: 1e6,
-      segmentGapMax: 1,
-      segmentLeadMax: 0,
-      transactionBytesMax: 60,
-    };
+    const limits = { roundBytesMax: 1e6, segmentBytesMax: 1e6, segmentGapMax: 1, transactionBytesMax: 60 };
     const asked: number[] = [];
     const onPoison = ({ seq }: { seq: number }) => {
       asked.push(seq);
@@ -473,7 +459,6 @@ describe('the same log, cut in any way', () => {
     roundBytesMax: fc.integer({ min: 1, max: 400 }),
     segmentBytesMax: fc.integer({ min: 0, max: 400 }),
     segmentGapMax: fc.integer({ min: 0, max: 6 }),
-    segmentLeadMax: fc.integer({ min: 0, max: 6 }),
     /** Which of its rounds is the last one of this ingest; another goes on from there. */
     until: fc.nat(12),
   });
