@@ -225,6 +225,7 @@ export class GateRunner {
       if (next === undefined) return await closing;
       next.before = closing.finally(() => this.#opener.giveUpClaim(attempt));
       next.before.catch(() => {});
+      await failpoint('gate-ahead');
       return { next };
     }
     await ahead.giveUp();

@@ -4,7 +4,6 @@
 // ingest that lost its lock may go on believing, but its commits are refused (I4). A round is durable in the journal
 // before anything is announced, and nothing is acknowledged to the source but the low-water mark (I6).
 
-import { setImmediate } from 'node:timers/promises';
 import type { Redis } from 'ioredis';
 import { Classifier } from '../src/binlog/classify.ts';
 import type { CommandTable } from '../src/binlog/command-table.ts';
@@ -51,8 +50,6 @@ export interface IngestView {
 export type IngestEnd = 'stopped' | 'superseded' | 'restart';
 
 const HUGE_BYTES = 16 * 1024 * 1024;
-/** Lanes and gates of this process do not wait for a whole round to be made: some tenths of a millisecond. */
-const PAUSE_EVERY_BYTES = Number(process.env.PAUSE ?? 64 * 1024);
 
 /** What came from the source could not be taken; the trouble is not the source's. */
 class NotTaken extends Error {}
@@ -120,7 +117,6 @@ export class IngestLoop {
       onlyDb: traits.oneDatabase ? endpoint.db : undefined,
       spelling,
       limits: { ...options.limits, flushAlone: traits.flushAlone },
-      pauseEveryBytes: PAUSE_EVERY_BYTES,
       positionInside: (entry, taken) => source.positionInside(entry, taken),
       onPoison: (poison) => this.#onPoison(poison),
     });
@@ -185,10 +181,6 @@ export class IngestLoop {
       if (this.#appliedTo > this.#head) throw orderLost(this.#source, this.#head, this.#appliedTo);
     }
     for (const step of this.#sequencer.rounds(entries)) {
-      if (step.kind === 'pause') {
-        await setImmediate();
-        continue;
-      }
       // While one round is on its way to the journal, the next is being made.
       const end = await this.#pending;
       if (end) return end;

@@ -39,8 +39,6 @@ export interface SequencerOptions {
   /** What the target has to be told in other words. */
   readonly spelling?: Spelling | undefined;
   readonly limits: SequencerLimits;
-  /** After so many bytes of entries there is a step in which others may work. Never, if not given. */
-  readonly pauseEveryBytes?: number | undefined;
   readonly positionInside: (entry: Entry, taken: number) => string;
   /** What to do with a command that cannot be taken: stop in front of it, or leave it out with a record. */
   readonly onPoison: (
@@ -55,8 +53,7 @@ export type SequencerStep =
       readonly gates: readonly number[];
       readonly commands: number;
     }
-  | { readonly kind: 'poison'; readonly poison: Poison; readonly position: string }
-  | { readonly kind: 'pause' };
+  | { readonly kind: 'poison'; readonly poison: Poison; readonly position: string };
 
 type RoutedVerdict = KeyedVerdict | AllVerdict;
 
@@ -111,19 +108,13 @@ export class Sequencer {
    * Every round ends at an entry's end, but for entries larger than a round.
    */
   *rounds(entries: readonly Entry[]): Generator<SequencerStep, void> {
-    const { limits, pauseEveryBytes = Infinity } = this.#options;
     let position = '';
-    let bytes = 0;
     try {
       for (const entry of entries) {
         const outcome = yield* this.#entry(entry);
         if (outcome === 'stopped') return;
         position = entry.position;
-        if (this.#builder.bytes >= limits.roundBytesMax) yield this.#close(position);
-        bytes += entry.resp.length;
-        if (bytes < pauseEveryBytes) continue;
-        bytes = 0;
-        yield { kind: 'pause' };
+        if (this.#builder.bytes >= this.#options.limits.roundBytesMax) yield this.#close(position);
       }
       if (this.#seq > this.#headOfRound && position !== '') yield this.#close(position);
     } finally {

@@ -1,0 +1,98 @@
+import { setTimeout as delay } from 'node:timers/promises';
+import { describe, expect, test } from 'vitest';
+import { everyCase } from '../support/cases.ts';
+import { lanegate } from '../support/cli.ts';
+import { Feed, until } from '../support/faults.ts';
+import { Pipeline } from '../support/pipeline.ts';
+import { logWorkload } from '../support/workload.ts';
+
+// Where crossing commands are dense, gate follows gate, and whoever executes one opens the next while its EXEC runs. Small
+// rounds make many of them.
+
+const WORKLOAD = { commands: 3_000, global: 30, crossing: 500 };
+const SMALL_ROUNDS = ['--round-bytes', '1kb'];
+/** Seen only where the fence of the gate behind was set together with an EXEC. */
+const AHEAD = 'gate-ahead';
+
+const PLACES: readonly { readonly failpoint: string; readonly always?: true }[] = [
+  { failpoint: `${AHEAD}=kill@3`, always: true },
+  { failpoint: 'gate-after-exec=kill@7', always: true },
+  { failpoint: 'gate-after-exec-before-resume=kill@7' },
+  { failpoint: 'gate-after-resume=kill@7' },
+];
+
+async function asOperator(pipeline: Pipeline, what: 'pause' | 'resume'): Promise<void> {
+  expect(await lanegate(['lane', what, '1', ...pipeline.urls])).toMatchObject({ code: 0 });
+}
+
+describe('gates in a row', () => {
+  for (const [at, { failpoint, always }] of PLACES.entries()) {
+    (always ? test : everyCase)(`killed at ${failpoint}: nothing is lost or applied twice`, async () => {
+      await using pipeline = await Pipeline.start({ lanes: 4, args: SMALL_ROUNDS });
+      await pipeline.append(await logWorkload(pipeline.oracle.client(), { ...WORKLOAD, seed: 600 + at }));
+      const doomed = pipeline.worker({ failpoint });
+      await doomed.exit();
+      pipeline.worker();
+      pipeline.worker();
+      await pipeline.caughtUp();
+      expect(await pipeline.differences()).toEqual([]);
+    });
+  }
+
+  test('stopped behind an EXEC, with the fence of the next gate set: fenced, counted, harmless', async () => {
+    await using pipeline = await Pipeline.start({ lanes: 4, args: SMALL_ROUNDS });
+    const feed = new Feed(pipeline, await logWorkload(pipeline.oracle.client(), { ...WORKLOAD, seed: 610 }));
+    const zombie = pipeline.worker({ failpoint: `${AHEAD}=stop@2` });
+    await feed.while(0.5, () => until('it has stopped', () => zombie.reached.length > 0));
+    pipeline.worker();
+    await feed.next(0.4);
+    await pipeline.caughtUp();
+    zombie.goOn();
+    await until('the zombie is fenced', async () => ((await pipeline.counters()).fenced ?? 0) >= 1);
+    await feed.rest();
+    await pipeline.caughtUp();
+    expect(zombie.running).toBe(true);
+    expect(await pipeline.differences()).toEqual([]);
+  });
+
+  everyCase('workers killed again and again, the target once', async () => {
+    const durable = ['--appendonly', 'yes', '--appendfsync', 'always'];
+    await using pipeline = await Pipeline.start({ lanes: 4, args: SMALL_ROUNDS, targetArgs: durable });
+    const feed = new Feed(
+      pipeline,
+      await logWorkload(pipeline.oracle.client(), { ...WORKLOAD, commands: 8_000, seed: 611 }),
+    );
+    pipeline.worker();
+    for (let round = 0; round < 5; round++) {
+      const next = pipeline.worker();
+      await feed.while(0.18, async () => {
+        await delay(200 + 130 * round);
+        if (round === 2) {
+          await pipeline.target.kill();
+          await pipeline.target.restart();
+        }
+        await next.kill();
+      });
+    }
+    await feed.rest();
+    await pipeline.caughtUp();
+    expect(await pipeline.differences()).toEqual([]);
+  });
+
+  everyCase('a lane that an operator pauses holds the next gate, and nothing is lost', async () => {
+    await using pipeline = await Pipeline.start({ lanes: 4, args: SMALL_ROUNDS });
+    await pipeline.append(await logWorkload(pipeline.oracle.client(), { ...WORKLOAD, seed: 612 }));
+    const worker = pipeline.worker({ failpoint: `${AHEAD}=stop@2` });
+    await until('it has stopped', () => worker.reached.length > 0);
+    await asOperator(pipeline, 'pause');
+    worker.goOn();
+    // What was open already may pass.
+    await delay(300);
+    const gates = (await pipeline.counters()).gates;
+    await delay(500);
+    expect((await pipeline.counters()).gates).toBe(gates);
+    await asOperator(pipeline, 'resume');
+    await pipeline.caughtUp();
+    expect(await pipeline.differences()).toEqual([]);
+  });
+});
