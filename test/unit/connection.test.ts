@@ -240,12 +240,21 @@ describe('a connection that breaks', () => {
     const connection = await open(redis.url, { replyTimeoutMs: 60_000 });
     redis.stop();
     const started = performance.now();
-    const slow = connection.call(['PING']);
     const impatient = connection.call(['PING'], { timeoutMs: 50 });
+    const slow = connection.call(['PING']);
     expect((await lost(impatient)).message).toContain('did not reply in time');
     expect((await lost(slow)).sent).toBe(true);
     expect(performance.now() - started).toBeLessThan(2_000);
     redis.cont();
+  });
+
+  test('what waits behind a call that may take longer is not late before that one is', async () => {
+    await using redis = await RedisServer.start({ args: ['--enable-debug-command', 'yes'] });
+    const connection = await open(redis.url, { replyTimeoutMs: 100 });
+    const long = connection.call(['DEBUG', 'SLEEP', '0.6'], { timeoutMs: 30_000 });
+    const behind = connection.call(['PING']);
+    expect(await Promise.all([long, behind])).toEqual(['OK', 'PONG']);
+    connection.close();
   });
 
   test('a reply in time keeps it open: the timeout is of a call, not of the connection', async () => {
