@@ -20,11 +20,15 @@ export interface RoundLimits {
   readonly segmentBytesMax: number;
   /** Commands between two crossing ones of a segment. */
   readonly segmentGapMax: number;
+  /** A run of so many crossing units goes on behind the end of its round; 16 if not given. */
+  readonly segmentDenseMin?: number | undefined;
   /** A FLUSHDB or FLUSHALL is a gate of its own: the target cannot run it beside other commands. */
   readonly flushAlone?: boolean | undefined;
 }
 
 const NOTHING = Buffer.alloc(0);
+/** Around a shorter run the commands stay with their lanes, which apply them, and stop at them, by themselves. */
+const SEGMENT_DENSE_MIN = 16;
 
 export class RoundBuilder {
   readonly #lanes: number;
@@ -91,7 +95,7 @@ export class RoundBuilder {
 
   /** Closes the round. `gates` are the seqs of the gates in it. */
   take(end: Omit<Round, 'items'>): { round: Round; gates: readonly number[] } {
-    const { isDense } = this.#segment;
+    const isDense = this.#segment.crossing >= (this.#limits.segmentDenseMin ?? SEGMENT_DENSE_MIN);
     if (isDense && this.#heldIsOfTheGate()) this.#segment.joinHeld();
     this.#closeSegment();
     this.#segment.isExpected = isDense;

@@ -32,11 +32,6 @@ export class Segment {
     return this.crossing > 0;
   }
 
-  /** Several have crossed, each within reach of the one before. */
-  get isDense(): boolean {
-    return this.crossing > 1;
-  }
-
   /** What comes is held. */
   get holds(): boolean {
     return this.crossing > 0 || this.isExpected;

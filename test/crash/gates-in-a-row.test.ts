@@ -9,8 +9,8 @@ import { logWorkload } from '../support/workload.ts';
 // Where crossing commands are dense, gate follows gate, and whoever executes one opens the next while its EXEC runs. Small
 // rounds make many of them.
 
-const WORKLOAD = { commands: 3_000, global: 30, crossing: 500 };
-const SMALL_ROUNDS = ['--round-bytes', '1kb'];
+const WORKLOAD = { commands: 5_000, global: 30, crossing: 500 };
+const SMALL_ROUNDS = ['--round-bytes', '3kb'];
 /** Seen only where the fence of the gate behind was set together with an EXEC. */
 const AHEAD = 'gate-ahead';
 

@@ -64,6 +64,7 @@ export function* ingest(world: World, who: string): Actor {
       roundBytesMax: small ? 20 + intBelow(rng, 300) : 100_000,
       segmentBytesMax: rng() < 0.5 ? intBelow(rng, 400) : 100_000,
       segmentGapMax: intBelow(rng, 8),
+      segmentDenseMin: 1 + intBelow(rng, 4),
       transactionBytesMax: 100_000,
     },
     positionInside: (entry, taken) => {

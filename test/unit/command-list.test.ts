@@ -47,7 +47,13 @@ test('a union of lanes is empty again when it was taken', () => {
 });
 
 test('a segment of many commands has each of them once, in order, whatever it is copied from', () => {
-  const limits = { roundBytesMax: 1e7, segmentBytesMax: 1e7, segmentGapMax: 1e4, transactionBytesMax: 1e6 };
+  const limits = {
+    roundBytesMax: 1e7,
+    segmentBytesMax: 1e7,
+    segmentGapMax: 1e4,
+    segmentDenseMin: 2,
+    transactionBytesMax: 1e6,
+  };
   const between = Array.from({ length: 1_000 }, (_, n) =>
     n % 7 === 0 ? `EXPIRE d ${n}` : n % 11 === 0 ? `SELECT ${n % 3}` : `SET a ${n}`,
   );

@@ -186,7 +186,7 @@ describe('segments', () => {
 
   test('where they are dense nothing is left for the lanes between the gates of two rounds', () => {
     const made = run(
-      sequencer({ limits }),
+      sequencer({ limits: { ...limits, segmentDenseMin: 2 } }),
       [entry(1, ['RENAME b c', 'RENAME c b', 'SET b 3'])],
       [entry(2, ['SELECT 1', 'MULTI', 'SET c 5', 'INCR c', 'EXEC', 'RENAME b c'])],
     );
@@ -206,7 +206,7 @@ describe('segments', () => {
   test('but for what other lanes hold, and what no crossing command follows within the gap or the round', () => {
     const dense = ['RENAME b c', 'RENAME c b'];
     const made = run(
-      sequencer({ limits }),
+      sequencer({ limits: { ...limits, segmentDenseMin: 2 } }),
       [entry(1, [...dense, 'SET d 3', 'SET b 4'])],
       [entry(2, ['SET b 5', 'SET c 6', 'SET b 7', 'RENAME b c'])],
       [entry(3, dense)],
@@ -459,6 +459,7 @@ describe('the same log, cut in any way', () => {
     roundBytesMax: fc.integer({ min: 1, max: 400 }),
     segmentBytesMax: fc.integer({ min: 0, max: 400 }),
     segmentGapMax: fc.integer({ min: 0, max: 6 }),
+    segmentDenseMin: fc.integer({ min: 1, max: 4 }),
     /** Which of its rounds is the last one of this ingest; another goes on from there. */
     until: fc.nat(12),
   });
