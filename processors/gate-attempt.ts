@@ -17,6 +17,8 @@ export interface Attempt {
   readonly claim: string;
   /** Until then the gates directly behind it are tried as well. */
   readonly aheadUntilMs: number;
+  /** When stops, skips and pauses were looked at. */
+  readonly openedAtMs: number;
   paused: boolean;
   /** An EXEC of ours found that a watched key had changed. */
   fenced: boolean;

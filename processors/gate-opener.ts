@@ -16,6 +16,8 @@ export const CLAIM_MS = 2_000;
 const AHEAD_OF_BYTES_MAX = 4 * 1024 * 1024;
 /** Then the lane's job goes on, and others may take over. */
 const AHEAD_MS = 1_000;
+/** So long what was looked at in front holds; well below CLAIM_MS. */
+const FRESH_MS = 250;
 
 export interface InForce {
   readonly id: string;
@@ -28,13 +30,16 @@ export class GateOpener {
   #ahead:
     | { readonly id: string; readonly seq: number; readonly item: Promise<GateItem | undefined> }
     | undefined;
+  /** The newest that was opened in front: who waits for it need not read it. */
+  #claimedAhead: { readonly id: string; readonly seq: number } | undefined;
 
   constructor(context: PipelineContext) {
     this.#context = context;
   }
 
   readAhead(id: string, seq: number): void {
-    if (this.#ahead?.seq === seq) return;
+    const isOurs = this.#claimedAhead?.id === id && this.#claimedAhead.seq === seq;
+    if (isOurs || this.#ahead?.seq === seq) return;
     const item = this.#context.journal.readGate(seq);
     item.catch(() => {});
     this.#ahead = { id, seq, item };
@@ -69,6 +74,7 @@ export class GateOpener {
       owner: `gate:${id}:${seq}`,
       claim: journal.keys.gateClaim(id, seq),
       aheadUntilMs,
+      openedAtMs: this.#context.now(),
       paused: false,
       fenced: false,
       flushed: undefined,
@@ -86,10 +92,16 @@ export class GateOpener {
     if (!next?.lanes.includes(lane) || !followsDirectly(next, item) || signal.aborted) return undefined;
     const claim = journal.keys.gateClaim(id, next.seq);
     if ((await redis.set(claim, workerId, 'PX', CLAIM_MS, 'NX')) !== 'OK') return undefined;
-    const opened = await this.open(next.seq, { id, generation }, signal, aheadUntilMs);
-    if (typeof opened !== 'string' && !(await this.pause(opened))) return opened;
-    await redis.del(claim);
-    return undefined;
+    this.#claimedAhead = { id, seq: next.seq };
+    let isOpen = false;
+    try {
+      const opened = await this.open(next.seq, { id, generation }, signal, aheadUntilMs);
+      if (typeof opened === 'string') return undefined;
+      isOpen = !(await this.pause(opened));
+      return isOpen ? opened : undefined;
+    } finally {
+      if (!isOpen) redis.del(claim).catch(() => {});
+    }
   }
 
   /** True when an operator holds a lane: it does not pass its marker, and nothing is paused. */
@@ -110,9 +122,19 @@ export class GateOpener {
     attempt.paused = false;
   }
 
-  /** Nobody waits for it: it leaves behind what the gate wrote, and without it the claim ends by itself. */
-  giveUpClaim({ claim }: Attempt): void {
-    this.#context.redis.del(claim).catch(() => {});
+  /** The same, and the claim is given up. */
+  async leave(attempt: Attempt): Promise<void> {
+    try {
+      await this.resume(attempt);
+    } finally {
+      // Nobody waits for it: it leaves behind what the gate wrote, and without it the claim ends by itself.
+      this.#context.redis.del(attempt.claim).catch(() => {});
+    }
+  }
+
+  /** Stops, pauses and the claim are as they were found. */
+  isFresh({ openedAtMs }: Attempt): boolean {
+    return this.#context.now() - openedAtMs < FRESH_MS;
   }
 
   #read(id: string, seq: number): Promise<GateItem | undefined> {

@@ -124,8 +124,10 @@ export class GateRunner {
       return { end: 'executed', through: passing.through };
     } finally {
       const { attempt } = passing;
-      await this.#opener.resume(attempt);
-      if (attempt !== opened) this.#opener.giveUpClaim(attempt);
+      // Whoever comes next must find the account of what was executed.
+      await attempt.before?.catch(() => {});
+      if (attempt === opened) await this.#opener.resume(attempt);
+      else await this.#opener.leave(attempt);
     }
   }
 
@@ -212,18 +214,19 @@ export class GateRunner {
     let outcome: BatchOutcome;
     try {
       outcome = await this.#execute(attempt, session, plan.batch, plan.through, values);
-      await attempt.before;
     } catch (error) {
       await ahead.giveUp();
       throw error;
     }
+    // Accounts are written in order. One that could not be written must not keep this one from being tried.
+    await Promise.allSettled([attempt.before]);
     await failpoint('gate-after-exec');
     if (outcome.kind === 'committed' && outcome.errors.length === 0) {
       const closing = this.#closed(attempt, plan.batch, outcome, except);
       closing.catch(() => {});
       const next = await ahead.opened();
       if (next === undefined) return await closing;
-      next.before = closing.finally(() => this.#opener.giveUpClaim(attempt));
+      next.before = Promise.all([attempt.before, closing]).finally(() => this.#opener.leave(attempt));
       next.before.catch(() => {});
       await failpoint('gate-ahead');
       return { next };
@@ -276,31 +279,36 @@ export class GateRunner {
     const { control, log } = this.#context;
     let isWanted = lane !== undefined && !session.traits.flushAlone;
     let ready: Attempt | undefined;
-    const leave = async (next: Attempt) => {
-      await this.#opener.resume(next);
-      this.#opener.giveUpClaim(next);
-    };
     const open = async () => {
       if (lane === undefined || !isWanted) return;
       const next = await this.#opener.openNext(attempt, lane);
       if (next === undefined) return;
-      if (!isWanted) return await leave(next);
+      if (!isWanted) return await this.#opener.leave(next);
       next.fence = session.fence(gateFence(control, next.item));
       next.fence.catch(() => {});
       ready = next;
     };
     const opening = open().catch((error) => log.debug({ err: error }, 'the gate behind could not be opened'));
-    return {
-      opened: () => opening.then(() => ready),
-      giveUp: async () => {
-        isWanted = false;
-        const next = ready;
-        ready = undefined;
-        if (next === undefined) return;
+    const giveUp = async () => {
+      isWanted = false;
+      const next = ready;
+      ready = undefined;
+      if (next === undefined) return;
+      try {
         await next.fence?.catch(() => {});
         await session.abandon();
-        await leave(next);
+      } finally {
+        await this.#opener.leave(next);
+      }
+    };
+    return {
+      /** What was looked at too long ago, before an EXEC that took its time, is looked at anew. */
+      opened: async () => {
+        await opening;
+        if (ready !== undefined && !this.#opener.isFresh(ready)) await giveUp();
+        return ready;
       },
+      giveUp,
     };
   }
 

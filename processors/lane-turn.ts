@@ -95,7 +95,7 @@ export class LaneTurn {
           await this.#context.journal.wake(lane);
           begun = true;
         }
-        if (this.checkpoint.seq > this.#accounted && !(await this.#account())) return 'waiting';
+        if (this.checkpoint.seq > this.#accounted && !(await this.#accountOrSleep())) return 'waiting';
         // Behind the account: whoever wrote that the replies are read had written the stop before.
         await refuseStopped(this.#context, this.#options);
         const ended = await this.#loop(session);
@@ -352,6 +352,18 @@ export class LaneTurn {
     this.#fence = this.#session.fence([this.#key]);
     // Whoever uses it sees its refusal.
     this.#fence.catch(() => {});
+  }
+
+  /** False where a gate is about to write the account: it wakes the lanes that sleep there. */
+  async #accountOrSleep(): Promise<boolean> {
+    if (await this.#account()) return true;
+    const { journal } = this.#context;
+    const { journalId, lane } = this.#options;
+    await journal.sleep(journalId, lane, this.checkpoint.seq, 'gate');
+    // It may have been written in between.
+    if (!(await this.#account())) return false;
+    await journal.wake(lane);
+    return true;
   }
 
   /** False when this is not the moment to go on. */

@@ -25,6 +25,8 @@ const EXEC = Buffer.from('*1\r\n$4\r\nEXEC\r\n');
 const COPY_BYTES_MAX = 16 * 1024;
 /** Larger parts leave piece by piece. */
 const PIECE_BYTES = 1024 * 1024;
+/** How often is looked whether the first of several calls is another one by now. */
+const LOOK_MS = 1_000;
 const ignore = () => {};
 /** What any plain socket of this process has just read. The reader keeps no part of it, and nothing awaits in between. */
 const received = Buffer.allocUnsafeSlow(256 * 1024);
@@ -269,7 +271,10 @@ export class Connection {
     if (first === undefined) return;
     if (first.deadline <= now) first.deadline = Math.max(first.deadline, this.#movedAtMs + first.timeoutMs);
     if (first.deadline <= now) this.#lose('did not reply in time');
-    else this.#watchDeadline(first.deadline);
+    else
+      this.#watchDeadline(
+        this.#pending.length > 1 ? Math.min(first.deadline, now + LOOK_MS) : first.deadline,
+      );
   }
 
   #lose(how: string, cause?: unknown): void {
