@@ -11,7 +11,10 @@ export const LOAD_MARK = 'c4n4ryload-';
 const secrets = new Set<string>();
 
 export function keepSecret(secret: string | undefined): void {
-  if (secret !== undefined && secret.length >= SECRET_CHARS_MIN) secrets.add(secret);
+  if (secret === undefined || secret.length < SECRET_CHARS_MIN) return;
+  if (/^\w+-password$/.test(secret))
+    throw new Error(`the password of a test is the name of an option: ${secret}`);
+  secrets.add(secret);
 }
 
 /** Passwords among the arguments and variables that a process is given: in URLs, plain, and in files. */
