@@ -4,6 +4,8 @@
 import { GATE_QUEUE } from '../queues/names.ts';
 import { followsDirectly } from '../src/journal/front.ts';
 import type { GateItem } from '../src/journal/item.ts';
+import { gateFence } from '../src/protocol/gate-fence.ts';
+import type { FencedSession } from '../src/target/session.ts';
 import type { PipelineContext } from './context.ts';
 import type { Attempt, GateEnd } from './gate-attempt.ts';
 
@@ -83,25 +85,42 @@ export class GateOpener {
     };
   }
 
-  /** Claimed and paused: the gate directly behind `attempt`'s that `lane` comes to next; undefined if it is not for us. */
-  async openNext(attempt: Attempt, lane: number): Promise<Attempt | undefined> {
-    const { journal, redis, workerId, now } = this.#context;
-    const { item, journalId: id, generation, signal, aheadUntilMs } = attempt;
-    if (item.commands.length > AHEAD_OF_BYTES_MAX || now() > aheadUntilMs) return undefined;
-    const [next] = await journal.gatesBehind(item.seq, 1);
-    if (!next?.lanes.includes(lane) || !followsDirectly(next, item) || signal.aborted) return undefined;
-    const claim = journal.keys.gateClaim(id, next.seq);
-    if ((await redis.set(claim, workerId, 'PX', CLAIM_MS, 'NX')) !== 'OK') return undefined;
-    this.#claimedAhead = { id, seq: next.seq };
-    let isOpen = false;
-    try {
-      const opened = await this.open(next.seq, { id, generation }, signal, aheadUntilMs);
-      if (typeof opened === 'string') return undefined;
-      isOpen = !(await this.pause(opened));
-      return isOpen ? opened : undefined;
-    } finally {
-      if (!isOpen) redis.del(claim).catch(() => {});
-    }
+  /** While the EXEC of `attempt` is under way on `session`: opens the gate behind it and sets its fence. */
+  openAhead(attempt: Attempt, session: FencedSession, lane: number | undefined) {
+    const { control, log } = this.#context;
+    let isWanted = lane !== undefined && !session.traits.flushAlone;
+    let ready: Attempt | undefined;
+    const open = async () => {
+      if (lane === undefined || !isWanted) return;
+      const next = await this.#openNext(attempt, lane);
+      if (next === undefined) return;
+      if (!isWanted) return await this.leave(next);
+      next.fence = session.fence(gateFence(control, next.item));
+      next.fence.catch(() => {});
+      ready = next;
+    };
+    const opening = open().catch((error) => log.debug({ err: error }, 'the gate behind could not be opened'));
+    const giveUp = async () => {
+      isWanted = false;
+      const next = ready;
+      ready = undefined;
+      if (next === undefined) return;
+      try {
+        await next.fence?.catch(() => {});
+        await session.abandon();
+      } finally {
+        await this.leave(next);
+      }
+    };
+    return {
+      /** What was looked at too long ago, before an EXEC that took its time, is looked at anew. */
+      opened: async () => {
+        await opening;
+        if (ready !== undefined && !this.#isFresh(ready)) await giveUp();
+        return ready;
+      },
+      giveUp,
+    };
   }
 
   /** True when an operator holds a lane: it does not pass its marker, and nothing is paused. */
@@ -133,8 +152,29 @@ export class GateOpener {
   }
 
   /** Stops, pauses and the claim are as they were found. */
-  isFresh({ openedAtMs }: Attempt): boolean {
+  #isFresh({ openedAtMs }: Attempt): boolean {
     return this.#context.now() - openedAtMs < FRESH_MS;
+  }
+
+  /** Claimed and paused: the gate directly behind `attempt`'s that `lane` comes to next; undefined if it is not for us. */
+  async #openNext(attempt: Attempt, lane: number): Promise<Attempt | undefined> {
+    const { journal, redis, workerId, now } = this.#context;
+    const { item, journalId: id, generation, signal, aheadUntilMs } = attempt;
+    if (item.commands.length > AHEAD_OF_BYTES_MAX || now() > aheadUntilMs) return undefined;
+    const [next] = await journal.gatesBehind(item.seq, 1);
+    if (!next?.lanes.includes(lane) || !followsDirectly(next, item) || signal.aborted) return undefined;
+    const claim = journal.keys.gateClaim(id, next.seq);
+    if ((await redis.set(claim, workerId, 'PX', CLAIM_MS, 'NX')) !== 'OK') return undefined;
+    this.#claimedAhead = { id, seq: next.seq };
+    let isOpen = false;
+    try {
+      const opened = await this.open(next.seq, { id, generation }, signal, aheadUntilMs);
+      if (typeof opened === 'string') return undefined;
+      isOpen = !(await this.pause(opened));
+      return isOpen ? opened : undefined;
+    } finally {
+      if (!isOpen) redis.del(claim).catch(() => {});
+    }
   }
 
   #read(id: string, seq: number): Promise<GateItem | undefined> {

@@ -210,7 +210,7 @@ export class GateRunner {
     await failpoint('gate-after-pause');
     if (item.erases && plan.batch.count > 0 && session.traits.flushAlone)
       return await this.#flushAlone(attempt, session, plan.batch, except);
-    const ahead = this.#openAhead(attempt, session, except);
+    const ahead = this.#opener.openAhead(attempt, session, except);
     let outcome: BatchOutcome;
     try {
       outcome = await this.#execute(attempt, session, plan.batch, plan.through, values);
@@ -272,44 +272,6 @@ export class GateRunner {
       now(),
     );
     return { retryAfter: 'backoff' };
-  }
-
-  /** While the EXEC of `attempt` is under way on `session`: opens the gate behind it and sets its fence. */
-  #openAhead(attempt: Attempt, session: FencedSession, lane: number | undefined) {
-    const { control, log } = this.#context;
-    let isWanted = lane !== undefined && !session.traits.flushAlone;
-    let ready: Attempt | undefined;
-    const open = async () => {
-      if (lane === undefined || !isWanted) return;
-      const next = await this.#opener.openNext(attempt, lane);
-      if (next === undefined) return;
-      if (!isWanted) return await this.#opener.leave(next);
-      next.fence = session.fence(gateFence(control, next.item));
-      next.fence.catch(() => {});
-      ready = next;
-    };
-    const opening = open().catch((error) => log.debug({ err: error }, 'the gate behind could not be opened'));
-    const giveUp = async () => {
-      isWanted = false;
-      const next = ready;
-      ready = undefined;
-      if (next === undefined) return;
-      try {
-        await next.fence?.catch(() => {});
-        await session.abandon();
-      } finally {
-        await this.#opener.leave(next);
-      }
-    };
-    return {
-      /** What was looked at too long ago, before an EXEC that took its time, is looked at anew. */
-      opened: async () => {
-        await opening;
-        if (ready !== undefined && !this.#opener.isFresh(ready)) await giveUp();
-        return ready;
-      },
-      giveUp,
-    };
   }
 
   #execute(

@@ -28,7 +28,7 @@ import { LaneReader } from './lane-reader.ts';
 import { checkpointGone, type LaneStop, LaneStopped, refuseStopped, stopLane } from './lane-stop.ts';
 import { countLateDeadlines } from './late-deadlines.ts';
 import { judge, leaveOut, nameOf, reasonOf, recordErrors } from './poison.ts';
-import { accountForUnread } from './unread.ts';
+import { accountOrSleep } from './unread.ts';
 
 type Ended = LaneResult['ended'];
 type Run = Extract<ChunkPlan, { kind: 'run' }>;
@@ -95,7 +95,7 @@ export class LaneTurn {
           await this.#context.journal.wake(lane);
           begun = true;
         }
-        if (this.checkpoint.seq > this.#accounted && !(await this.#accountOrSleep())) return 'waiting';
+        if (this.checkpoint.seq > this.#accounted && !(await this.#account())) return 'waiting';
         // Behind the account: whoever wrote that the replies are read had written the stop before.
         await refuseStopped(this.#context, this.#options);
         const ended = await this.#loop(session);
@@ -354,25 +354,13 @@ export class LaneTurn {
     this.#fence.catch(() => {});
   }
 
-  /** False where a gate is about to write the account: it wakes the lanes that sleep there. */
-  async #accountOrSleep(): Promise<boolean> {
-    if (await this.#account()) return true;
-    const { journal } = this.#context;
-    const { journalId, lane } = this.#options;
-    await journal.sleep(journalId, lane, this.checkpoint.seq, 'gate');
-    // It may have been written in between.
-    if (!(await this.#account())) return false;
-    await journal.wake(lane);
-    return true;
-  }
-
   /** False when this is not the moment to go on. */
   async #account(): Promise<boolean> {
     const { journalId, generation, lane } = this.#options;
     const { seq } = this.checkpoint;
     this.#tell();
     await this.#progress.catch(() => {});
-    if (!(await accountForUnread(this.#context, { journalId, generation, lane, seq }))) return false;
+    if (!(await accountOrSleep(this.#context, { journalId, generation, lane, seq }))) return false;
     this.#accounted = seq;
     return true;
   }

@@ -39,22 +39,6 @@ describe('gates in a row', () => {
     });
   }
 
-  test('stopped behind an EXEC, with the fence of the next gate set: fenced, counted, harmless', async () => {
-    await using pipeline = await Pipeline.start({ lanes: 4, args: SMALL_ROUNDS });
-    const feed = new Feed(pipeline, await logWorkload(pipeline.oracle.client(), { ...WORKLOAD, seed: 610 }));
-    const zombie = pipeline.worker({ failpoint: `${AHEAD}=stop@2` });
-    await feed.while(0.5, () => until('it has stopped', () => zombie.reached.length > 0));
-    pipeline.worker();
-    await feed.next(0.4);
-    await pipeline.caughtUp();
-    zombie.goOn();
-    await until('the zombie is fenced', async () => ((await pipeline.counters()).fenced ?? 0) >= 1);
-    await feed.rest();
-    await pipeline.caughtUp();
-    expect(zombie.running).toBe(true);
-    expect(await pipeline.differences()).toEqual([]);
-  });
-
   everyCase('workers killed again and again, the target once', async () => {
     const durable = ['--appendonly', 'yes', '--appendfsync', 'always'];
     await using pipeline = await Pipeline.start({ lanes: 4, args: SMALL_ROUNDS, targetArgs: durable });

@@ -7,19 +7,36 @@ import { logWorkload } from '../support/workload.ts';
 // A process that sleeps for longer than its lock and wakes up in the middle of a step believes that it still holds the
 // role. Another one has gone on meanwhile (I4).
 
-const ZOMBIES: readonly { readonly failpoint: string; readonly asleep: string }[] = [
+const SPARSE = { commands: 900, global: 15, crossing: 60 };
+/** Gate follows gate. */
+const DENSE = { commands: 5_000, global: 30, crossing: 500 };
+
+interface Zombie {
+  readonly failpoint: string;
+  readonly asleep: string;
+  readonly load?: typeof SPARSE;
+  readonly args?: readonly string[];
+}
+
+const ZOMBIES: readonly Zombie[] = [
   { failpoint: 'between-multi-and-exec=stop@3', asleep: 'as a lane, inside its MULTI' },
   { failpoint: 'between-multi-and-exec=busy@3', asleep: 'with a CPU that is busy, inside its MULTI' },
   { failpoint: 'gate-after-pause=stop@1', asleep: 'as a gate, with the lanes paused' },
   { failpoint: 'before-commit=stop@3', asleep: 'as ingest, with a round in its hands' },
+  {
+    failpoint: 'gate-ahead=stop@2',
+    asleep: 'behind a gate, with the fence of the next one set',
+    load: DENSE,
+    args: ['--round-bytes', '3kb'],
+  },
 ];
 
 describe.concurrent('a process that was stopped for longer than its lock is fenced, counted and harmless', () => {
-  for (const [at, { failpoint, asleep }] of ZOMBIES.entries()) {
+  for (const [at, { failpoint, asleep, load = SPARSE, args = [] }] of ZOMBIES.entries()) {
     (failpoint.includes('busy') ? everyCase : test)(`${asleep}: ${failpoint}`, async () => {
-      await using pipeline = await Pipeline.start({ lanes: 4 });
-      const workload = { commands: 900, global: 15, crossing: 60, seed: 200 + at };
-      const feed = new Feed(pipeline, await logWorkload(pipeline.oracle.client(), workload));
+      await using pipeline = await Pipeline.start({ lanes: 4, args });
+      const workload = await logWorkload(pipeline.oracle.client(), { ...load, seed: 200 + at });
+      const feed = new Feed(pipeline, workload);
       const zombie = pipeline.worker({ failpoint });
       await feed.while(0.5, () => until(`the zombie reaches ${failpoint}`, () => zombie.reached.length > 0));
 

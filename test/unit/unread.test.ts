@@ -2,7 +2,7 @@ import { Redis } from 'ioredis';
 import { afterAll, beforeAll, expect, test } from 'vitest';
 import { needsAnnouncing } from '../../processors/announce.ts';
 import type { PipelineContext } from '../../processors/context.ts';
-import { accountForUnread } from '../../processors/unread.ts';
+import { accountOrSleep } from '../../processors/unread.ts';
 import { Journal, type Snapshot } from '../../src/journal/journal.ts';
 import { Records } from '../../src/journal/records.ts';
 import { RedisServer } from '../support/redis-server.ts';
@@ -41,26 +41,40 @@ async function journalWithGate(name: string, meanwhile: (journal: Journal) => Pr
     options,
   } as unknown as PipelineContext;
   const unverified = async () => (await redis.xrange(journal.keys.divergences, '-', '+')).map(String);
-  return { context, unverified };
+  const awake = () => redis.hget(journal.keys.state, 'awake:3');
+  return { context, unverified, awake };
 }
 
 test('a gate that writes its account between two looks at the journal leaves nothing unverified', async () => {
   const { context, unverified } = await journalWithGate('gate', (journal) => journal.progress('j1', ACCOUNT));
-  expect(await accountForUnread(context, LANE)).toBe(true);
+  expect(await accountOrSleep(context, LANE)).toBe(true);
   expect(await unverified()).toEqual([]);
 });
 
-test('a gate that is about to write its account is left to it', async () => {
-  const { context, unverified } = await journalWithGate('claimed', async (journal) => {
+test('a gate that is about to write its account is left to it, and wakes the lane, which sleeps', async () => {
+  const { context, unverified, awake } = await journalWithGate('claimed', async (journal) => {
     await redis.set(journal.keys.gateClaim('j1', 20), 'worker', 'PX', 10_000);
   });
-  expect(await accountForUnread(context, LANE)).toBe(false);
+  expect(await accountOrSleep(context, LANE)).toBe(false);
   expect(await unverified()).toEqual([]);
+  expect(await awake()).toBe('gate');
+});
+
+test('a lane that fell asleep as the account was written is awake again: nobody else would wake it', async () => {
+  let looks = 0;
+  const { context, unverified, awake } = await journalWithGate('crossed', async (journal) => {
+    const claim = journal.keys.gateClaim('j1', 20);
+    if (looks++ === 0) await redis.set(claim, 'worker', 'PX', 10_000);
+    else await Promise.all([journal.progress('j1', ACCOUNT), redis.del(claim)]);
+  });
+  expect(await accountOrSleep(context, LANE)).toBe(true);
+  expect(await unverified()).toEqual([]);
+  expect(await awake()).toBe('1');
 });
 
 test('what a process that died has applied is unverified', async () => {
   const { context, unverified } = await journalWithGate('died', async () => {});
-  expect(await accountForUnread(context, LANE)).toBe(true);
+  expect(await accountOrSleep(context, LANE)).toBe(true);
   expect(await unverified()).toEqual([expect.stringContaining('"seq":11,"through":20,"lanes":[3]')]);
 });
 
