@@ -208,6 +208,7 @@ export class GateRunner {
 
     if (await this.#opener.pause(attempt)) return 'waiting';
     await failpoint('gate-after-pause');
+    if (attempt.before !== undefined) await failpoint('gate-ahead');
     if (item.erases && plan.batch.count > 0 && session.traits.flushAlone)
       return await this.#flushAlone(attempt, session, plan.batch, except);
     const ahead = this.#opener.openAhead(attempt, session, except);
@@ -228,7 +229,6 @@ export class GateRunner {
       if (next === undefined) return await closing;
       next.before = Promise.all([attempt.before, closing]).finally(() => this.#opener.leave(attempt));
       next.before.catch(() => {});
-      await failpoint('gate-ahead');
       return { next };
     }
     await ahead.giveUp();
