@@ -22,8 +22,8 @@ const PLACES: readonly { readonly failpoint: string; readonly always?: true }[] 
   { failpoint: 'gate-after-resume=kill@7' },
 ];
 
-async function asOperator(pipeline: Pipeline, what: 'pause' | 'resume'): Promise<void> {
-  expect(await lanegate(['lane', what, '1', ...pipeline.urls])).toMatchObject({ code: 0 });
+async function asOperator(pipeline: Pipeline, what: 'pause' | 'resume', lane = '1'): Promise<void> {
+  expect(await lanegate(['lane', what, lane, ...pipeline.urls])).toMatchObject({ code: 0 });
 }
 
 describe('gates in a row', () => {
@@ -62,6 +62,30 @@ describe('gates in a row', () => {
     await feed.rest();
     await pipeline.caughtUp();
     expect(await pipeline.differences()).toEqual([]);
+  });
+
+  test('behind one in which a command failed, none is executed until its lanes are resumed', async () => {
+    await using pipeline = await Pipeline.start({ lanes: 4, args: SMALL_ROUNDS });
+    // A key in each lane; a gate of its own per entry.
+    const turn = ['MULTI', 'APPEND b x', 'APPEND c x', 'APPEND d x', 'APPEND a x', 'EXEC'];
+    const gate = Array.from({ length: 30 }, () => turn).flat();
+    const [gates, failing] = [120, 60];
+    const entries = Array.from({ length: gates }, (_, at) =>
+      (at === failing ? [...gate, 'MULTI', 'LPUSH b x', 'APPEND c y', 'EXEC'] : gate).map((line) =>
+        line.split(' '),
+      ),
+    );
+    await pipeline.append(entries.map((commands) => ({ db: 0, timeMs: Date.now(), commands })));
+    pipeline.worker();
+    const stops = () => pipeline.queue.client().hlen('{lanegate-test}:stops');
+    await until('its lanes have stopped', async () => (await stops()) === 2 || (await stops()) === 4);
+    await delay(300);
+    const target = pipeline.target.client();
+    expect(await target.strlen('b')).toBe((failing + 1) * 30);
+    expect(await target.get('c')).toMatch(/^x+y$/);
+    await asOperator(pipeline, 'resume', 'all');
+    await pipeline.caughtUp();
+    expect(await target.strlen('b')).toBe(gates * 30);
   });
 
   everyCase('a lane that an operator pauses in their middle holds them, and nothing is lost', async () => {
