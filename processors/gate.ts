@@ -9,11 +9,12 @@
 // Any worker may do it (the gate's own job, or the lane that arrives last), any number of times: a gate whose lanes
 // have all passed it is closed, and the fence lets one execution through. The claim only saves work (I3, I4, I8).
 
+import { itemBytes } from '../src/journal/item.ts';
 import type { Step as LaneStep } from '../src/journal/journal.ts';
 import { gateFence, gateWrites, planFenced } from '../src/protocol/gate-fence.ts';
 import { Backoff, sleep } from '../src/runtime/backoff.ts';
 import { failpoint } from '../src/runtime/failpoints.ts';
-import { type Batch, itemBytes } from '../src/target/plan.ts';
+import type { Batch } from '../src/target/plan.ts';
 import { LOSSES_TOLD, refusalCode, refusalHint, refusalOf } from '../src/target/refusal.ts';
 import type { FencedSession } from '../src/target/session.ts';
 import { ConnectionLost } from '../src/wire/connection.ts';

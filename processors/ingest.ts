@@ -250,7 +250,7 @@ export class IngestLoop {
     }
   }
 
-  /** The journal's Redis may be out of memory or away for a while: the round is kept and sent again; commit.lua knows it. */
+  /** The journal's Redis may be out of memory or away for a while: the round is kept and sent again; one that is in is known. */
   async #untilAnswered<T>(step: () => Promise<T>, signal: AbortSignal): Promise<T> {
     const { waits, log, now, records } = this.#context;
     const backoff = new Backoff({ minMs: 20, maxMs: 2_000 });

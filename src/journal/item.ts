@@ -67,6 +67,12 @@ export interface GateItem {
 }
 
 const EMPTY = Buffer.alloc(0);
+const ITEM_OVERHEAD_BYTES = 128;
+
+/** What an item weighs in the budget, with what the server keeps around it. */
+export function itemBytes(item: { readonly commands: Buffer; readonly index: Buffer }): number {
+  return item.commands.length + item.index.length + ITEM_OVERHEAD_BYTES;
+}
 
 /** Grows; holds the index of one item while the sequencer builds it. */
 export class IndexWriter {
@@ -175,7 +181,7 @@ export function insertedIn(index: Buffer, of: 'lane' | 'gate'): number {
   return inserted;
 }
 
-/** The header of an item as text; commit.lua appends `bytesBefore`. */
+/** The header of an item as text; a commit appends `bytesBefore`. */
 export function laneHeader(item: Omit<LaneItem, 'bytesBefore' | 'index' | 'commands'>): string {
   const kind = item.kind === 'batch' ? 'b' : 'm';
   return `${kind} ${item.generation} ${item.previous} ${item.first} ${item.count} ${item.db} ${item.dbLast} ${item.dbMax} ${item.timeMs}${deadlineWord(item)}`;

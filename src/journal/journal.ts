@@ -116,7 +116,12 @@ export class Journal {
   }
 
   async begin(id: string, holder: string): Promise<JournalStart | 'fenced' | 'missing'> {
-    const reply = (await runScript(this.#redis, 'begin', [this.keys.state], [id, holder])) as string[];
+    const reply = (await runScript(
+      this.#redis,
+      'begin',
+      [this.keys.state, this.keys.fence],
+      [id, holder],
+    )) as string[];
     if (reply[0] !== 'ok') return reply[0] === 'fenced' ? 'fenced' : 'missing';
     return {
       epoch: Number(reply[1]),
@@ -168,6 +173,7 @@ export class Journal {
         this.keys.gates,
         this.keys.gateCommands,
         this.keys.room,
+        this.keys.fence,
         ...logs,
       ],
       [

@@ -7,6 +7,8 @@ export class JournalKeys {
   readonly prefix: string;
   /** HASH: id, epoch, generation, lanes, head and the per-lane fields tail:<l>, in:<l>, out:<l>, seen:<l>, awake:<l> */
   readonly state: string;
+  /** STRING: set by whatever changes id, epoch or head of the journal; a commit watches it (round-writer.ts) */
+  readonly fence: string;
   /** STREAM, id = last seq of a round: where the source can be resumed */
   readonly positions: string;
   /** STREAM, id = seq: the gates, and under the same ids what they execute */
@@ -43,6 +45,7 @@ export class JournalKeys {
     const prefix = pipelinePrefix(name);
     this.prefix = prefix;
     this.state = `${prefix}:journal`;
+    this.fence = `${prefix}:fence`;
     this.positions = `${prefix}:positions`;
     this.gates = `${prefix}:gates`;
     this.gateCommands = `${prefix}:gate-commands`;

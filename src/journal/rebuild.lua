@@ -1,7 +1,7 @@
 --[[
   Wipes the journal and creates it anew behind a resume position.
 
-  KEYS  1 state, 2 positions, 3 gates, 4 gate commands, 5 room, 6.. every lane log, old and new
+  KEYS  1 state, 2 positions, 3 gates, 4 gate commands, 5 room, 6 fence, 7.. every lane log, old and new
   ARGV  1 id that it replaces ('' = there must be none), 2 epoch that it replaces, 3 new id, 4 generation,
         5 lanes, 6 head (seq before the position), 7 position, 8 holder, 9 time of that position (ms),
         10 .. tails, one per lane
@@ -28,6 +28,7 @@ for lane = 0, tonumber(ARGV[5]) - 1 do tails[lane + 1] = ARGV[10 + lane] end
 fields[#fields + 1] = 'startTails'
 fields[#fields + 1] = table.concat(tails, ',')
 redis.call('HSET', KEYS[1], unpack(fields))
+redis.call('SET', KEYS[6], epoch .. ':' .. ARGV[6])
 if ARGV[6] ~= '0' then
   redis.call('XADD', KEYS[2], ARGV[6] .. '-0', 'p', ARGV[7], 't', table.concat(tails, ','))
 end

@@ -1,13 +1,10 @@
 import { createHash } from 'node:crypto';
 import { readFileSync } from 'node:fs';
 import type { Redis } from 'ioredis';
-import type { CallOptions } from '../wire/connection.ts';
-import type { Link } from '../wire/link.ts';
 
 type ScriptName =
   | 'arrive'
   | 'begin'
-  | 'commit'
   | 'flush-intent'
   | 'flush-settled'
   | 'gate-closed'
@@ -60,26 +57,5 @@ export async function runScript(
   } catch (error) {
     if (!(error instanceof Error) || !error.message.startsWith('NOSCRIPT')) throw error;
     return await redis.call('EVAL', text, keys.length, ...keys, ...args);
-  }
-}
-
-const LARGE_BYTES = 1024 * 1024;
-
-/** The same over a raw link: large arguments are not copied, and not sent twice for a script that is not loaded. */
-export async function runScriptOver(
-  link: Link,
-  name: ScriptName,
-  keys: readonly string[],
-  args: readonly (string | number | Buffer)[],
-  options: CallOptions,
-): Promise<unknown> {
-  const { text, sha } = script(name);
-  const isLarge = args.some((arg) => Buffer.isBuffer(arg) && arg.length > LARGE_BYTES);
-  if (isLarge) return await link.call(['EVAL', text, keys.length, ...keys, ...args], options);
-  try {
-    return await link.call(['EVALSHA', sha, keys.length, ...keys, ...args], options);
-  } catch (error) {
-    if (!(error instanceof Error) || !error.message.startsWith('NOSCRIPT')) throw error;
-    return await link.call(['EVAL', text, keys.length, ...keys, ...args], options);
   }
 }

@@ -1,6 +1,6 @@
 --[[
   One consistent look at the journal, given the checkpoints that the target had a moment ago. An item of hundreds of MiB
-  is not read for its header: commit.lua has noted it.
+  is not read for its header: its commit has noted it (round-writer.ts).
 
   KEYS  1 state, 2 lane log 0, 3 lane log 1 ...
   ARGV  checkpoint (seq) per lane, lane 0 first

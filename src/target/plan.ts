@@ -5,7 +5,14 @@
 // A gate's command is judged by its own lanes: all at or above its seq: drop; all below: run; mixed: cannot be.
 
 import { RespScanner } from '../binlog/resp.ts';
-import { type GateItem, type IndexedCommand, insertedIn, type LaneItem, readIndex } from '../journal/item.ts';
+import {
+  type GateItem,
+  type IndexedCommand,
+  insertedIn,
+  itemBytes,
+  type LaneItem,
+  readIndex,
+} from '../journal/item.ts';
 import { selectCommand } from '../sequencer/batch-builder.ts';
 
 /** Bytes to send between MULTI and the checkpoint. */
@@ -45,12 +52,6 @@ export type ChunkPlan =
   | { readonly kind: 'foreign'; readonly item: LaneItem }
   | { readonly kind: 'applied'; readonly last: number }
   | { readonly kind: 'none' };
-
-const ITEM_OVERHEAD_BYTES = 128;
-
-export function itemBytes(item: { commands: Buffer; index: Buffer }): number {
-  return item.commands.length + item.index.length + ITEM_OVERHEAD_BYTES;
-}
 
 /** Plans the next chunk of a lane from items that follow each other in its log. `db`: where the session is. */
 export function planChunk(

@@ -20,7 +20,7 @@ export class Link {
    * @throws ReplyError, also for what the server refuses; ConnectionLost
    */
   async call(args: readonly Argument[], options: CallOptions = {}): Promise<Reply> {
-    const connection = await this.#connected();
+    const connection = await this.connection();
     const [reply] = await connection.callEncoded(encodeParts([args]), 1, options);
     if (!(reply instanceof ReplyError)) return reply ?? null;
     // Behind a failover the address belongs to another server.
@@ -28,17 +28,8 @@ export class Link {
     throw reply;
   }
 
-  get closed(): boolean {
-    return this.#closed;
-  }
-
-  /** What is under way is rejected; later calls are refused. */
-  close(): void {
-    this.#closed = true;
-    this.#connection?.then((connection) => connection.close()).catch(() => {});
-  }
-
-  async #connected(): Promise<Connection> {
+  /** The one that the next call uses: what must not be spread over two of them is sent through it. @throws ConnectionLost */
+  async connection(): Promise<Connection> {
     if (this.#closed) throw new ConnectionLost('the link is closed', { sent: false });
     const known = await this.#connection?.catch(() => undefined);
     if (known && !known.closed) return known;
@@ -49,5 +40,15 @@ export class Link {
     const connection = await this.#connection;
     if (this.#closed) connection.close();
     return connection;
+  }
+
+  get closed(): boolean {
+    return this.#closed;
+  }
+
+  /** What is under way is rejected; later calls are refused. */
+  close(): void {
+    this.#closed = true;
+    this.#connection?.then((connection) => connection.close()).catch(() => {});
   }
 }

@@ -46,7 +46,7 @@ describe('the tarball', () => {
     const paths = packed.files.map(({ path }) => path);
     for (const path of ['bin/lanegate.js', 'dist/cli/main.js', 'dist/src/index.d.ts', 'README.md', 'LICENSE'])
       expect(paths).toContain(path);
-    expect(paths).toContain('dist/src/journal/commit.lua');
+    expect(paths).toContain('dist/src/journal/begin.lua');
     expect(paths.filter((path) => /\.map$|^(src|test|bench|scripts)\//.test(path))).toEqual([]);
     expect(packed.unpackedSize).toBeLessThan(MAX_UNPACKED);
   });

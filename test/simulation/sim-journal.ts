@@ -1,7 +1,12 @@
-import { type GateItem, type LaneItem, parseGateItem, parseLaneItem } from '../../src/journal/item.ts';
+import {
+  type GateItem,
+  itemBytes,
+  type LaneItem,
+  parseGateItem,
+  parseLaneItem,
+} from '../../src/journal/item.ts';
 import type { ResumePoint, Round } from '../../src/journal/journal.ts';
 import type { LaneView } from '../../src/journal/mark.ts';
-import { itemBytes } from '../../src/target/plan.ts';
 
 interface State {
   readonly id: string;
@@ -28,7 +33,7 @@ export interface Begun {
   readonly tails: readonly number[];
 }
 
-/** What commit.lua, begin.lua, rebuild.lua, trim.lua, snapshot.lua and resume-point.lua do, in memory. */
+/** What a commit, begin.lua, rebuild.lua, trim.lua, snapshot.lua and resume-point.lua do, in memory. */
 export class SimJournal {
   #state: State | undefined;
 

@@ -6,7 +6,7 @@ import { Arrivals } from '../../processors/arrivals.ts';
 import { queueLink } from '../../queues/connection.ts';
 import { QueueSet } from '../../queues/queue-set.ts';
 import { ClosedGates } from '../../src/journal/closed-gates.ts';
-import { IndexWriter, laneHeader } from '../../src/journal/item.ts';
+import { IndexWriter, itemBytes, laneHeader } from '../../src/journal/item.ts';
 import { type CommitOutcome, Journal, type Round, type RoundItem } from '../../src/journal/journal.ts';
 import { Records } from '../../src/journal/records.ts';
 import { RoundWriter } from '../../src/journal/round-writer.ts';
@@ -14,36 +14,41 @@ import { runScript } from '../../src/journal/scripts.ts';
 import { Operator } from '../../src/roles/operator.ts';
 import { parseEndpoint } from '../../src/runtime/endpoint.ts';
 import { createLogger } from '../../src/runtime/log.ts';
-import { itemBytes } from '../../src/target/plan.ts';
-import type { Link } from '../../src/wire/link.ts';
+import { ConnectionLost } from '../../src/wire/connection.ts';
 import { FaultyProxy } from '../support/proxy.ts';
 import { RedisServer } from '../support/redis-server.ts';
 import { entry, GENERATION, LANES, run, sequencer } from './sequencer-log.ts';
 
-// The atomic steps in Lua on a real server. With 4 lanes the keys b, f are in lane 0; c, g in 1; d, h in 2; a, e in 3.
+// The atomic steps of the journal on a real server. With 4 lanes the keys b, f are in lane 0; c, g in 1; d, h in 2; a, e in 3.
 
 let server: RedisServer;
 let redis: Redis;
-let link: Link;
 let names = 0;
 
 beforeAll(async () => {
   server = await RedisServer.start();
   redis = new Redis(server.port, { maxRetriesPerRequest: null });
-  link = queueLink(parseEndpoint('--queue', server.url), 'test');
 });
 
 afterAll(async () => {
   redis.disconnect();
-  link.close();
   await server[Symbol.asyncDispose]();
 });
 
-function commit(
+function writerOf(journal: Journal, port = server.port): RoundWriter {
+  return new RoundWriter(journal, queueLink(parseEndpoint('--queue', `redis://127.0.0.1:${port}`), 'test'));
+}
+
+async function commit(
   journal: Journal,
   ...step: [id: string, epoch: number, lanes: number, headBefore: number, round: Round]
 ): Promise<CommitOutcome> {
-  return new RoundWriter(journal, link).commit(...step);
+  const writer = writerOf(journal);
+  try {
+    return await writer.commit(...step);
+  } finally {
+    writer.close();
+  }
 }
 
 const START = { seq: 0, position: '0', tails: [0, 0, 0, 0] };
@@ -133,17 +138,88 @@ describe('commit', () => {
     expect(await redis.exists(journal.keys.state, journal.keys.log(0), journal.keys.positions)).toBe(0);
   });
 
-  test('works on a server that has lost its scripts', async () => {
-    const { journal, epoch } = await fresh();
-    await redis.script('FLUSH');
-    expect(await commit(journal, 'j1', epoch, LANES, 0, round)).toMatchObject({ kind: 'ok' });
-  });
-
   test('names as asleep only lanes that it touched and that have no job awake', async () => {
     const { journal, epoch } = await fresh();
     await journal.wake(0);
     await journal.sleep('j1', 1, 0, 'gate');
     expect(await commit(journal, 'j1', epoch, LANES, 0, round)).toMatchObject({ asleep: [2] });
+  });
+});
+
+describe('a commit whose fence was in hand', () => {
+  const first = roundOf('SET b 1', 'RENAME b c', 'PING', 'SET d 4');
+  const second: Round = {
+    ...run(sequencer({ head: 4, tails: [2, 2, 4, 0] }), [entry(2, ['SET a 5'])]).rounds[0],
+  } as Round;
+
+  /** One that has committed a round, and with that looked at the journal for the next. */
+  async function scene(port = server.port) {
+    const { journal, epoch, name } = await fresh();
+    const writer = writerOf(journal, port);
+    expect(await writer.commit('j1', epoch, LANES, 0, first)).toMatchObject({ kind: 'ok' });
+    const next = () => writer.commit('j1', epoch, LANES, 4, second);
+    return { journal, epoch, name, next, [Symbol.dispose]: () => writer.close() };
+  }
+
+  test('goes on where nobody was faster', async () => {
+    using at = await scene();
+    expect(await at.next()).toMatchObject({ kind: 'ok', asleep: [3] });
+    expect(await at.journal.resumePoint('j1', 9)).toMatchObject({ seq: 5, tails: [2, 2, 4, 5] });
+  });
+
+  test('does nothing behind a successor, a new journal, an emptied server', async () => {
+    const faster: readonly [
+      (at: Awaited<ReturnType<typeof scene>>) => Promise<unknown>,
+      CommitOutcome['kind'],
+    ][] = [
+      [({ journal }) => journal.begin('j1', 'w2'), 'fenced'],
+      [({ journal, epoch }) => rebuilt(journal, { id: 'j1', epoch }, 'j2'), 'fenced'],
+      [({ journal }) => commit(journal, 'j1', 1, LANES, 4, { ...roundOf('PING'), lastSeq: 7 }), 'fenced'],
+      [({ journal }) => redis.del(journal.keys.state, journal.keys.fence), 'missing'],
+    ];
+    for (const [act, kind] of faster) {
+      using at = await scene();
+      await act(at);
+      const before = await contents(at.journal);
+      expect(await at.next()).toMatchObject({ kind });
+      expect(await contents(at.journal)).toEqual(before);
+    }
+  });
+
+  test('does not call itself done where the journal went away in silence', async () => {
+    using at = await scene();
+    await redis.del(at.journal.keys.state);
+    expect(await at.next()).toEqual({ kind: 'missing' });
+  });
+
+  test('reports a log that is ahead of the head', async () => {
+    using at = await scene();
+    await redis.xadd(at.journal.keys.log(3), '6-0', 'h', 'left over');
+    expect(await at.next()).toEqual({ kind: 'damaged' });
+    expect(await at.journal.hasHole()).toBe(true);
+  });
+
+  test('is whole or not at all on a server without room, and goes on when there is', async () => {
+    using at = await scene();
+    const before = await contents(at.journal);
+    await redis.config('SET', 'maxmemory', '1');
+    try {
+      await expect(at.next()).rejects.toThrow(/^OOM/);
+      expect(await contents(at.journal)).toEqual(before);
+    } finally {
+      await redis.config('SET', 'maxmemory', '0');
+    }
+    expect(await at.next()).toMatchObject({ kind: 'ok' });
+  });
+
+  test('without a reply is known when it is sent again', async () => {
+    await using proxy = await FaultyProxy.start(server.port);
+    using at = await scene(proxy.port);
+    proxy.cutAfter('EXEC', 'request', 'after-execution');
+    await expect(at.next()).rejects.toThrow(ConnectionLost);
+    const before = await contents(at.journal);
+    expect(await at.next()).toMatchObject({ kind: 'repeated', asleep: [3] });
+    expect(await contents(at.journal)).toEqual(before);
   });
 });
 
@@ -167,6 +243,12 @@ describe('begin', () => {
     expect(
       await commit(journal, 'j1', epoch + 1, LANES, 2, { ...roundOf('PING'), lastSeq: 3 }),
     ).toMatchObject({ kind: 'ok' });
+  });
+
+  test('works on a server that has lost its scripts', async () => {
+    const { journal, epoch } = await fresh();
+    await redis.script('FLUSH');
+    expect(await journal.begin('j1', 'w2')).toMatchObject({ epoch: epoch + 1 });
   });
 
   test('is refused for another journal, and says when there is none', async () => {
