@@ -15,10 +15,10 @@ import { gateFence, gateWrites, planFenced } from '../src/protocol/gate-fence.ts
 import { Backoff, sleep } from '../src/runtime/backoff.ts';
 import { failpoint } from '../src/runtime/failpoints.ts';
 import type { Batch } from '../src/target/plan.ts';
-import { LOSSES_TOLD, refusalCode, refusalHint, refusalOf } from '../src/target/refusal.ts';
+import { LOSSES_TOLD, refusalHint, refusalOf } from '../src/target/refusal.ts';
 import type { FencedSession } from '../src/target/session.ts';
 import { ConnectionLost } from '../src/wire/connection.ts';
-import { type BatchOutcome, ReplyError } from '../src/wire/replies.ts';
+import { type BatchOutcome, ReplyError, refusalCode } from '../src/wire/replies.ts';
 import { announceAll } from './announce.ts';
 import { Arrivals } from './arrivals.ts';
 import type { PipelineContext } from './context.ts';

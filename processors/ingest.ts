@@ -50,6 +50,7 @@ export interface IngestView {
 export type IngestEnd = 'stopped' | 'superseded' | 'restart';
 
 const HUGE_BYTES = 16 * 1024 * 1024;
+const DAMAGED_MS = 1_000;
 
 /** What came from the source could not be taken; the trouble is not the source's. */
 class NotTaken extends Error {}
@@ -90,7 +91,7 @@ export class IngestLoop {
     this.#started = started;
     this.#skips = options.skips;
     this.#appliedTo = options.appliedTo;
-    this.#rounds = new RoundWriter(context.journal, context.openLink());
+    this.#rounds = new RoundWriter(context.journal, context.openLink(), started.lanes);
     this.#position = started.position;
     this.#head = started.head;
     this.view = { connected: false, position: started.position };
@@ -202,13 +203,19 @@ export class IngestLoop {
     signal: AbortSignal,
   ): Promise<IngestEnd | 'full' | undefined> {
     const { queues, log, options } = this.#context;
-    const { journalId, epoch, lanes } = this.#started;
+    const { journalId, epoch } = this.#started;
     await failpoint('before-commit');
     const outcome = await this.#untilAnswered(
-      () => this.#rounds.commit(journalId, epoch, lanes, this.#head, round),
+      () => this.#rounds.commit(journalId, epoch, this.#head, round),
       signal,
     );
-    if (outcome.kind === 'missing' || outcome.kind === 'damaged') return 'restart';
+    if (outcome.kind === 'missing') return 'restart';
+    if (outcome.kind === 'damaged') {
+      log.warn(`a round did not get into the journal whole, which is made anew: ${outcome.why}`);
+      // What it met may be met again, and again.
+      await sleep(DAMAGED_MS, signal);
+      return 'restart';
+    }
     if (outcome.kind === 'fenced') {
       log.warn({ by: outcome.by, epoch }, 'another ingest has taken over');
       await this.#context.records.count('fenced');

@@ -1,5 +1,5 @@
 --[[
-  The journal is not whole, and ingest makes it anew: a lane stands at a marker whose gate is gone, or a commit met items
+  The journal is not whole, and ingest makes it anew: a lane stands at a marker whose gate is gone, or a round met items
   that the head does not know (a server that restarted twice from a torn AOF runs half of a script: Redis 7.0.15).
 
   KEYS  1 state, 2 gates, 3 gate commands

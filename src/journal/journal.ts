@@ -38,7 +38,7 @@ export type CommitOutcome =
   | { readonly kind: 'fenced'; readonly by: string }
   | { readonly kind: 'missing' }
   /** A log holds what the head does not know; it has been reported, and the journal must be made anew. */
-  | { readonly kind: 'damaged' };
+  | { readonly kind: 'damaged'; readonly why: string };
 
 export interface JournalStart {
   readonly epoch: number;
@@ -88,7 +88,7 @@ export interface ResumePoint {
 /** Of a gate that is not closed the watchdog's announcements bring the lanes back well before. */
 const ARRIVALS_KEPT_MS = 60_000;
 
-/** The durable log between the source and the lanes: Redis Streams in the queue's Redis, changed by Lua steps only. */
+/** The durable log between the source and the lanes: Redis Streams in the queue's Redis, changed by Lua steps, and rounds by fenced transactions. */
 export class Journal {
   readonly keys: JournalKeys;
   readonly #redis: Redis;

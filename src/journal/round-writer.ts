@@ -7,10 +7,11 @@
 // twice more, which was a third of what a round cost the queue's server. Whatever changes id, epoch or head of the
 // journal sets `fence` in the same step (begin.lua, rebuild.lua, a commit), and an EXEC behind it does nothing.
 
+import { failpoint } from '../runtime/failpoints.ts';
 import { type Connection, ConnectionLost } from '../wire/connection.ts';
-import { type Argument, encodeParts } from '../wire/encode.ts';
+import { type Argument, encodeCommands, encodeParts } from '../wire/encode.ts';
 import type { Link } from '../wire/link.ts';
-import { ReplyError } from '../wire/replies.ts';
+import { ReplyError, refusalCode } from '../wire/replies.ts';
 import { itemBytes } from './item.ts';
 import type { CommitOutcome, Journal, Round } from './journal.ts';
 import type { JournalKeys } from './keys.ts';
@@ -47,27 +48,40 @@ interface LaneState {
 export class RoundWriter {
   readonly #journal: Journal;
   readonly #link: Link;
+  readonly #lanes: readonly number[];
+  /** WATCH, HMGET and MULTI: the same bytes for every look. */
+  readonly #lookBytes: Buffer;
   /** In hand: its connection is inside the MULTI behind it. */
   #look: Promise<Look> | undefined;
+  /** The round of this last seq is in, but not whole. */
+  #damage: { readonly lastSeq: number; readonly why: string } | undefined;
 
-  constructor(journal: Journal, link: Link) {
+  /** The link is this writer's own: its connection stays inside a MULTI. */
+  constructor(journal: Journal, link: Link, lanes: number) {
+    const { fence, state } = journal.keys;
     this.#journal = journal;
     this.#link = link;
+    this.#lanes = Array.from({ length: lanes }, (_, lane) => lane);
+    const fields = this.#lanes.flatMap((lane) => LANE_FIELDS.map((field) => `${field}:${lane}`));
+    this.#lookBytes = encodeCommands([
+      ['WATCH', fence],
+      ['HMGET', state, ...STATE_FIELDS, ...fields],
+      ['MULTI'],
+    ]);
   }
 
   /**
    * May be repeated: a round that is in is known by its last seq. The round's memory must not change before this settles.
    * @throws ReplyError for what the server refuses, ConnectionLost: the round is in or is not
    */
-  async commit(
-    id: string,
-    epoch: number,
-    lanes: number,
-    headBefore: number,
-    round: Round,
-  ): Promise<CommitOutcome> {
+  async commit(id: string, epoch: number, headBefore: number, round: Round): Promise<CommitOutcome> {
     for (;;) {
-      const look = await this.#lookInHand(lanes);
+      // Its head has moved: what is sent again would be taken for a round that is in.
+      if (this.#damage?.lastSeq === round.lastSeq) {
+        await this.#journal.reportHole(id, '');
+        return { kind: 'damaged', why: this.#damage.why };
+      }
+      const look = await this.#lookInHand();
       const { inForce } = look;
       if (inForce === undefined) return { kind: 'missing' };
       const isOurs = inForce.id === id && inForce.epoch === epoch;
@@ -76,13 +90,8 @@ export class RoundWriter {
       if (!isOurs || inForce.head !== headBefore)
         return { kind: 'fenced', by: `${inForce.id} ${inForce.epoch} ${inForce.head}` };
       const commands = commandsOf(round, epoch, look, this.#journal.keys);
-      const done = await this.#execute(look.connection, commands, round, lanes);
-      if (done === 'fenced') continue;
-      if (done === 'damaged') {
-        await this.#journal.reportHole(id, '');
-        return { kind: 'damaged' };
-      }
-      return outcomeOf('ok', await this.#lookInHand(lanes), round);
+      const done = await this.#execute(look.connection, commands, round);
+      if (done === 'done') return outcomeOf('ok', await this.#lookInHand(), round);
     }
   }
 
@@ -90,12 +99,42 @@ export class RoundWriter {
     this.#link.close();
   }
 
-  async #lookInHand(lanes: number): Promise<Look> {
+  async #lookInHand(): Promise<Look> {
     const known = await this.#look?.catch(() => undefined);
     if (known && !known.connection.closed) return known;
     const connection = await this.#link.connection();
-    this.#look = lookThrough(connection, this.#journal.keys, lanes);
+    this.#look = this.#lookThrough(connection);
     return await this.#look;
+  }
+
+  /** @throws ReplyError when the server refuses a part of it, and the connection is closed: nothing may run outside a fence */
+  async #lookThrough(connection: Connection): Promise<Look> {
+    const replies = await connection.callEncoded([this.#lookBytes], 3);
+    const refusal = replies.find((reply) => reply instanceof ReplyError);
+    if (refusal instanceof ReplyError) {
+      connection.close();
+      throw refusal;
+    }
+    const values = (replies[1] as (Buffer | null)[]).map((value) =>
+      value === null ? undefined : String(value),
+    );
+    const [id, epoch, head, gateIn, gateOut, ...rest] = values;
+    const gateInBytes = Number(gateIn ?? 0);
+    let unappliedBytes = gateInBytes - Number(gateOut ?? 0);
+    const lanes = this.#lanes.map((lane): LaneState => {
+      const [tail, inBytes, outBytes, awake, heavy, seen] = rest.slice(lane * LANE_FIELDS.length);
+      unappliedBytes += Number(inBytes ?? 0) - Number(outBytes ?? 0);
+      return {
+        tail: Number(tail ?? 0),
+        inBytes: Number(inBytes ?? 0),
+        awake: awake !== undefined,
+        heavy: heavy ?? '',
+        seen: Number(seen ?? 0),
+      };
+    });
+    const isWhole = id !== undefined && epoch !== undefined && head !== undefined;
+    const inForce = isWhole ? { id, epoch: Number(epoch), head: Number(head) } : undefined;
+    return { connection, inForce, gateInBytes, unappliedBytes, lanes };
   }
 
   /** @throws ReplyError: nothing was done; ConnectionLost */
@@ -103,56 +142,29 @@ export class RoundWriter {
     connection: Connection,
     commands: readonly (readonly Argument[])[],
     round: Round,
-    lanes: number,
   ): Promise<'done' | 'fenced' | 'damaged'> {
+    await failpoint('between-look-and-commit');
     const bytes = round.items.reduce((sum, item) => sum + item.commands.length, 0);
     const timeoutMs = REPLY_MS + bytes / STORED_BYTES_PER_MS;
     const execution = connection.execBatch(encodeParts(commands), commands.length, { timeoutMs });
     // In the same write: the next round finds its fence in place.
-    this.#look = lookThrough(connection, this.#journal.keys, lanes);
+    this.#look = this.#lookThrough(connection);
     // Whoever uses it sees its rejection.
     this.#look.catch(() => {});
     const outcome = await execution;
     if (outcome.kind === 'fenced') return 'fenced';
-    if (outcome.kind === 'committed') return outcome.errors.length > 0 ? 'damaged' : 'done';
+    if (outcome.kind === 'committed') {
+      const [failed] = outcome.errors;
+      if (failed === undefined) return 'done';
+      const [name, key] = commands[failed.index] ?? [];
+      this.#damage = { lastSeq: round.lastSeq, why: `${name} ${key}: ${failed.error.message}` };
+      return 'damaged';
+    }
     const refusal = outcome.errors[0]?.error ?? outcome.error;
     // Behind a failover the address belongs to another server.
-    if (refusal.code === 'READONLY') connection.close();
+    if (refusalCode(refusal) === 'READONLY') connection.close();
     throw refusal;
   }
-}
-
-/** @throws ReplyError when the server refuses a part of it, and the connection is closed: nothing may run outside a fence */
-async function lookThrough(connection: Connection, keys: JournalKeys, lanes: number): Promise<Look> {
-  const numbers = Array.from({ length: lanes }, (_, lane) => lane);
-  const fields = numbers.flatMap((lane) => LANE_FIELDS.map((field) => `${field}:${lane}`));
-  const commands = [['WATCH', keys.fence], ['HMGET', keys.state, ...STATE_FIELDS, ...fields], ['MULTI']];
-  const replies = await connection.callMany(commands);
-  const refusal = replies.find((reply) => reply instanceof ReplyError);
-  if (refusal instanceof ReplyError) {
-    connection.close();
-    throw refusal;
-  }
-  const values = (replies[1] as (Buffer | null)[]).map((value) =>
-    value === null ? undefined : String(value),
-  );
-  const [id, epoch, head, gateIn, gateOut, ...rest] = values;
-  const gateInBytes = Number(gateIn ?? 0);
-  let unappliedBytes = gateInBytes - Number(gateOut ?? 0);
-  const states = numbers.map((lane): LaneState => {
-    const [tail, inBytes, outBytes, awake, heavy, seen] = rest.slice(lane * LANE_FIELDS.length);
-    unappliedBytes += Number(inBytes ?? 0) - Number(outBytes ?? 0);
-    return {
-      tail: Number(tail ?? 0),
-      inBytes: Number(inBytes ?? 0),
-      awake: awake !== undefined,
-      heavy: heavy ?? '',
-      seen: Number(seen ?? 0),
-    };
-  });
-  const isWhole = id !== undefined && epoch !== undefined && head !== undefined;
-  const inForce = isWhole ? { id, epoch: Number(epoch), head: Number(head) } : undefined;
-  return { connection, inForce, gateInBytes, unappliedBytes, lanes: states };
 }
 
 function outcomeOf(kind: 'ok' | 'repeated', look: Look, round: Round): CommitOutcome {
@@ -221,5 +233,6 @@ function notedHeavy({ heavy, seen, tail }: LaneState, seq: number, header: strin
 /** For messages: what kind of trouble a commit met. */
 export function commitTrouble(error: unknown): string {
   if (error instanceof ConnectionLost) return 'CONNECTION';
+  if (error instanceof ReplyError) return refusalCode(error);
   return error instanceof Error ? (error.message.split(' ')[0] ?? 'ERROR') : 'ERROR';
 }

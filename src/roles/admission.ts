@@ -12,10 +12,10 @@ import { AbortedError, ConfigurationError, StopError } from '../runtime/errors.t
 import { safeMessage } from '../runtime/log.ts';
 import type { Source } from '../sources/source.ts';
 import { parseIdentity } from '../target/control.ts';
-import { refusalCode, refusalHint } from '../target/refusal.ts';
+import { refusalHint } from '../target/refusal.ts';
 import type { FencedSession } from '../target/session.ts';
 import { guaranteeOf, traitsOf } from '../target/traits.ts';
-import { ReplyError } from '../wire/replies.ts';
+import { ReplyError, refusalCode } from '../wire/replies.ts';
 import { keepProblem, preflight } from './preflight.ts';
 import { aliveWorkers, policyFingerprint, REGISTRATION_MS_MAX, type Registration } from './registration.ts';
 
@@ -62,7 +62,7 @@ async function checkServers(
   for (const { level, text, hint } of servers) if (level === 'warning') context.log.warn(`${text}: ${hint}`);
 }
 
-/** Processes that may ingest and would apply other commands than this one does. */
+/** Processes that may ingest and would apply other commands than this one does, or write another journal. */
 async function othersThatDiffer(
   { redis, journal, workerId, now }: PipelineContext,
   { policy }: AdmissionOptions,
@@ -88,9 +88,10 @@ async function agreeWithOthers(
     const [other] = await othersThatDiffer(context, options);
     if (other === undefined) return;
     const who = `the process ${other.pid} on ${other.host}`;
-    const what = `${who} has other options for which commands are applied (--allow, --deny, --publish, --script-keys, --split-multi-key)`;
+    const what = `${who} has other options for which commands are applied (--allow, --deny, --publish, --script-keys, --split-multi-key), or is of a version that writes the journal in another way`;
     if (performance.now() - beganMs > OTHERS_MS) {
-      const hint = 'give all processes of a pipeline the same ones; to change them, stop the others first';
+      const hint =
+        'give all processes of a pipeline the same ones; to change them or the version, stop the others first';
       throw new StopError('OPTIONS_DIFFER', what, { hint });
     }
     if (first) context.log.warn(`waiting for its end: ${what}`);

@@ -12,7 +12,7 @@ const registrationSchema = z.object({
   pid: z.int(),
   /** None while it is not admitted yet. */
   roles: z.array(z.string()),
-  /** Fingerprint of the options that decide which commands are applied, of a process that may ingest. */
+  /** Of a process that may ingest: fingerprint of what decides which commands are applied, and of how it writes the journal. */
   policy: z.string().optional(),
   lanes: z.array(z.int()),
   atMs: z.number(),
@@ -58,8 +58,14 @@ export async function aliveWorkers(redis: Redis, keys: JournalKeys, nowMs: numbe
   return all.filter(({ atMs }) => nowMs - atMs <= REGISTRATION_MS_MAX).sort((a, b) => (a.id < b.id ? -1 : 1));
 }
 
+/** Raised when processes of before must not write the same journal: 2 since a commit watches its fence. */
+const JOURNAL_VERSION = 2;
+
 export function policyFingerprint(policy: Readonly<Record<string, unknown>>): string {
-  return createHash('sha256').update(JSON.stringify(policy)).digest('hex').slice(0, 16);
+  return createHash('sha256')
+    .update(JSON.stringify([JOURNAL_VERSION, policy]))
+    .digest('hex')
+    .slice(0, 16);
 }
 
 function readJson(text: string): unknown {

@@ -1,5 +1,5 @@
 import { ConnectionLost } from '../wire/connection.ts';
-import { ReplyError } from '../wire/replies.ts';
+import { ReplyError, refusalCode } from '../wire/replies.ts';
 
 /** Pass by themselves: retried in place for as long as it takes. */
 const TRANSIENT: ReadonlySet<string> = new Set([
@@ -20,12 +20,6 @@ const TRANSIENT: ReadonlySet<string> = new Set([
 const PERMISSION: ReadonlySet<string> = new Set(['NOAUTH', 'WRONGPASS', 'NOPERM']);
 
 export type Refusal = 'transient' | 'permission' | 'poison';
-
-/** The code that counts: behind "EXECABORT Transaction discarded because of: " stands the real one. */
-export function refusalCode(error: ReplyError): string {
-  if (error.code !== 'EXECABORT') return error.code;
-  return /because of:? -?([A-Z]+)\b/.exec(error.message)?.[1] ?? error.code;
-}
 
 export function refusalOf(error: ReplyError): Refusal {
   const code = refusalCode(error);

@@ -15,6 +15,12 @@ export class ReplyError extends Error {
   }
 }
 
+/** The code that counts: behind "EXECABORT Transaction discarded because of: " stands the real one. */
+export function refusalCode(error: ReplyError): string {
+  if (error.code !== 'EXECABORT') return error.code;
+  return /because of:? -?([A-Z]+)\b/.exec(error.message)?.[1] ?? error.code;
+}
+
 export function isUnknownCommand(reply: Reply | undefined): boolean {
   return reply instanceof ReplyError && /unknown command/i.test(reply.message);
 }

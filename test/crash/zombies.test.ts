@@ -22,7 +22,7 @@ const ZOMBIES: readonly Zombie[] = [
   { failpoint: 'between-multi-and-exec=stop@3', asleep: 'as a lane, inside its MULTI' },
   { failpoint: 'between-multi-and-exec=busy@3', asleep: 'with a CPU that is busy, inside its MULTI' },
   { failpoint: 'gate-after-pause=stop@1', asleep: 'as a gate, with the lanes paused' },
-  { failpoint: 'before-commit=stop@3', asleep: 'as ingest, with a round in its hands' },
+  { failpoint: 'between-look-and-commit=stop@3', asleep: 'as ingest, with a round in its hands' },
   {
     failpoint: 'gate-ahead=stop@2',
     asleep: 'behind a gate, with the fence of the next one read',
