@@ -13,7 +13,12 @@ export interface Machine {
   /** 1 minute average when the run began: above about 0.5 the figures are not worth much. */
   readonly loadAtStart: number;
   readonly startedAt: string;
+  /** What the first touch of a page of fresh memory costs, us: in some guests it is much of what a server in memory costs. */
+  readonly pageFaultUs: number;
 }
+
+const PAGE_BYTES = 4096;
+const PAGES = 16_384;
 
 export async function machineFacts(bench: Bench): Promise<Machine> {
   const info = await bench.target.client().info('server');
@@ -28,5 +33,13 @@ export async function machineFacts(bench: Bench): Promise<Machine> {
     lanegate: packageVersion(),
     loadAtStart: loadavg()[0] ?? 0,
     startedAt: new Date().toISOString(),
+    pageFaultUs: pageFaultUs(),
   };
+}
+
+function pageFaultUs(): number {
+  const fresh = Buffer.allocUnsafeSlow(PAGES * PAGE_BYTES);
+  const startedMs = performance.now();
+  for (let at = 0; at < fresh.length; at += PAGE_BYTES) fresh[at] = 1;
+  return ((performance.now() - startedMs) * 1000) / PAGES;
 }

@@ -16,12 +16,22 @@ const BLOCKS = ['figures', 'live', 'growth'] as const;
 const PLOT = 'docs/growth.svg';
 
 function machineLines(results: Results): string[] {
-  const { cores, cpu, memoryBytes, kernel, node, redis, lanegate, loadAtStart, startedAt }: Machine =
-    results.machine;
+  const {
+    cores,
+    cpu,
+    memoryBytes,
+    kernel,
+    node,
+    redis,
+    lanegate,
+    loadAtStart,
+    startedAt,
+    pageFaultUs,
+  }: Machine = results.machine;
   const extra = [...results.nodeArgs, ...results.workerArgs].join(' ');
   return [
     `${cores} cores, ${cpu}, ${(memoryBytes / 2 ** 30).toFixed(0)} GiB; ${kernel}; Node ${node}; Redis ${redis}`,
-    `lanegate ${lanegate}; ${startedAt}; load average at start ${loadAtStart.toFixed(2)}`,
+    `lanegate ${lanegate}; ${startedAt}; load average at start ${loadAtStart.toFixed(2)}; a fresh page of memory costs ${pageFaultUs.toFixed(1)} us`,
     `${results.commands} commands; medians of ${results.runs}${extra === '' ? '' : `; with ${extra}`}`,
     ...results.failures.map((failure) => `NOT MEASURED: ${failure.split('\n', 1)[0]}`),
   ];
