@@ -15,8 +15,9 @@ const HEAVY = process.env.LANEGATE_HEAVY === '1';
 const MIB = 1024 * 1024;
 /** RESP's limit for a value, less what an item of the journal holds besides it. */
 const LARGEST = 508 * MIB;
-/** What RELIABILITY.md says of a worker: so many times the largest command, besides what it has without one. */
+/** What the README says of a worker and of the queue's Redis: so many times the largest command. */
 const WORKER_COPIES_MAX = 4;
+const QUEUE_COPIES_MAX = 5;
 
 interface Running {
   readonly source: RedisServer;
@@ -53,6 +54,7 @@ async function apply(
   const figures = `${bytes / MIB} MiB in ${seconds} s; more for the worker: ${Math.round(more / MIB)} MiB; the queue's Redis: ${Math.round(queue / MIB)} MiB`;
   if (HEAVY) console.log(figures);
   expect(more).toBeLessThan(WORKER_COPIES_MAX * bytes);
+  expect(queue).toBeLessThan(QUEUE_COPIES_MAX * bytes);
   // Else the bytes went another way than the one that is measured.
   expect(more).toBeGreaterThan(bytes);
 }
