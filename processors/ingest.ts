@@ -50,6 +50,7 @@ export interface IngestView {
 export type IngestEnd = 'stopped' | 'superseded' | 'restart';
 
 const HUGE_BYTES = 16 * 1024 * 1024;
+/** Before a journal is made anew that takes no round: what it met may be met again. */
 const DAMAGED_MS = 1_000;
 
 /** What came from the source could not be taken; the trouble is not the source's. */
@@ -212,7 +213,6 @@ export class IngestLoop {
     if (outcome.kind === 'missing') return 'restart';
     if (outcome.kind === 'damaged') {
       log.warn(`a round did not get into the journal whole, which is made anew: ${outcome.why}`);
-      // What it met may be met again, and again.
       await sleep(DAMAGED_MS, signal);
       return 'restart';
     }

@@ -33,14 +33,14 @@ interface Look {
   readonly inForce: { readonly id: string; readonly epoch: number; readonly head: number } | undefined;
   readonly gateInBytes: number;
   readonly unappliedBytes: number;
-  readonly lanes: readonly LaneState[];
+  readonly lanes: readonly Readonly<LaneState>[];
 }
 
 interface LaneState {
-  readonly tail: number;
-  readonly inBytes: number;
+  tail: number;
+  inBytes: number;
   readonly awake: boolean;
-  readonly heavy: string;
+  heavy: string;
   readonly seen: number;
 }
 
@@ -178,7 +178,7 @@ function outcomeOf(kind: 'ok' | 'repeated', look: Look, round: Round): CommitOut
 /** Everything that the round changes, as what stands between MULTI and EXEC. */
 function commandsOf(round: Round, epoch: number, look: Look, keys: JournalKeys): Argument[][] {
   const commands: Argument[][] = [];
-  const lanes = look.lanes.map((lane) => ({ ...lane }));
+  const lanes = look.lanes.map((lane): LaneState => ({ ...lane }));
   let { gateInBytes } = look;
   let letters = 0;
   const changed = new Map<string, Argument>();
@@ -194,7 +194,7 @@ function commandsOf(round: Round, epoch: number, look: Look, keys: JournalKeys):
       gateInBytes += itemBytes(item);
       changed.set('in:g', gateInBytes);
     } else {
-      const lane = lanes[where] as { -readonly [Field in keyof LaneState]: LaneState[Field] };
+      const lane = lanes[where] as LaneState;
       const whole = `${header} ${lane.inBytes}`;
       if (payload.length === 0) {
         // A marker weighs nothing: nobody reports it as behind, and its gate is counted.

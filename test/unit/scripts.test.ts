@@ -152,11 +152,11 @@ describe('a commit whose fence was in hand', () => {
 
   /** One that has committed a round, and with that looked at the journal for the next. */
   async function scene(port = server.port) {
-    const { journal, epoch, name } = await fresh();
+    const { journal, epoch } = await fresh();
     const writer = writerOf(journal, port);
     expect(await writer.commit('j1', epoch, 0, first)).toMatchObject({ kind: 'ok' });
     const next = () => writer.commit('j1', epoch, 4, second);
-    return { journal, epoch, name, next, [Symbol.dispose]: () => writer.close() };
+    return { journal, epoch, next, [Symbol.dispose]: () => writer.close() };
   }
 
   test('goes on where nobody was faster', async () => {
